@@ -1,0 +1,2 @@
+//! The edge of the program.
+fn main() {}
