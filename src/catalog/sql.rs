@@ -1,0 +1,1 @@
+//! Reads and commits through Iceberg's SQL catalog.

@@ -1,0 +1,321 @@
+//! Turns a job file into a `Config` that cannot be wrong.
+//!
+//! Pure: the environment comes in as a lookup function. Never reads a file, never asks a broker or a catalog; whether the things
+//! it names exist is for the rooms that open them. All mistakes are reported at once, each with its line.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One job, checked. Made by [`Config::parse`] only.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the job: the identity under which offsets are kept in the table.
+    pub name: String,
+    /// Merge by id, or append.
+    pub mode: Mode,
+    /// `[kafka]`.
+    pub kafka: KafkaConfig,
+    /// `[format]`.
+    pub format: FormatConfig,
+    /// `[metadata] columns`: table column to what of the record fills it.
+    pub metadata: BTreeMap<String, MetadataKind>,
+    /// `[catalog]`.
+    pub catalog: CatalogConfig,
+    /// `[table]`.
+    pub table: TableConfig,
+    /// `[watermark]`.
+    pub watermark: WatermarkConfig,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[rejects]`.
+    pub rejects: RejectsConfig,
+    /// `[verify]`.
+    pub verify: VerifyConfig,
+}
+
+/// What happens to the rows of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Latest version per id.
+    Merge(MergeConfig),
+    /// Every record becomes a row; the table is never searched.
+    Append {
+        /// Column by which late and future records are judged; none: neither is judged.
+        event_time: Option<String>,
+    },
+}
+
+/// `[merge]`. All columns are columns of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeConfig {
+    /// Columns that together name a row. At least one.
+    pub id: Vec<String>,
+    /// Column that orders the versions of one id first.
+    pub event_time: String,
+    /// Columns that order them further; null is lowest.
+    pub order_by: Vec<String>,
+    /// Which version wins where the declared columns are equal.
+    pub ties: Ties,
+    /// Where ids are searched.
+    pub match_scope: MatchScope,
+    /// What a null value means.
+    pub tombstones: Tombstones,
+    /// What becomes of table columns that the job does not supply.
+    pub unmapped: Unmapped,
+}
+
+/// Which of two versions with equal declared columns survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ties {
+    /// The later arrival (topic, partition, offset).
+    Replace,
+    /// The first.
+    Keep,
+}
+
+/// Where stored ids are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchScope {
+    /// In every live file: no id is ever twice in the table.
+    Table,
+    /// Only in files that can hold an event time at or above the watermark.
+    Watermark,
+}
+
+/// What a record with a null value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstones {
+    /// It is a reject.
+    Reject,
+    /// It is counted as filtered.
+    Ignore,
+    /// It deletes the id in its key, at the record's timestamp; the row goes.
+    Delete,
+}
+
+/// What becomes of table columns that the job does not supply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmapped {
+    /// The run is refused (78).
+    Refuse,
+    /// They are written as null.
+    Null,
+    /// An update carries the stored value over; an insert writes null.
+    Keep,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// The one topic of the job.
+    pub topic: String,
+    /// Where a first run begins.
+    pub start: Start,
+    /// What a gap between the committed offset and the broker's earliest means.
+    pub on_data_loss: OnDataLoss,
+    /// Whether committed offsets are mirrored to group `tidegate-<name>`.
+    pub mirror_group: bool,
+    /// librdkafka properties as the user gave them; those that would break the guarantee were refused.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Where a first run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// At each partition's earliest offset.
+    Earliest,
+    /// At each partition's end: only what comes later is read.
+    Latest,
+    /// At the first offset at or after this time, in ms since the epoch.
+    Timestamp(i64),
+    /// At these offsets; a partition not named starts at its earliest.
+    Offsets(BTreeMap<i32, i64>),
+}
+
+/// What a gap between the committed offset and the broker's earliest means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// The run ends with 65 and names the ranges.
+    Fail,
+    /// The ranges are given up, and the snapshot says so.
+    Skip,
+}
+
+/// `[format]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatConfig {
+    /// Unit of numbers in date and time columns.
+    pub epoch_unit: EpochUnit,
+    /// What a field without a column means.
+    pub unknown_fields: UnknownFields,
+}
+
+/// Unit of a JSON number in a timestamp column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochUnit {
+    /// Seconds; fractions allowed.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
+/// What a JSON field without a column means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// It is skipped.
+    Ignore,
+    /// The record is a reject.
+    Reject,
+}
+
+/// What of a record fills a metadata column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MetadataKind {
+    /// Topic name: string.
+    Topic,
+    /// Partition: int or long.
+    Partition,
+    /// Offset: long.
+    Offset,
+    /// Record timestamp: timestamptz or timestamp; null where absent.
+    Timestamp,
+    /// Key: binary or string (rejected where it is not UTF-8).
+    Key,
+    /// Headers: map<string, binary>, the last of equal names.
+    Headers,
+    /// SHA-256 of the value: string (lowercase hex), binary or fixed(32).
+    Sha256,
+}
+
+/// `[catalog]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogConfig {
+    /// Iceberg's SQL catalog (Java: JdbcCatalog, PyIceberg: SqlCatalog).
+    Sql {
+        /// Name under which the tables are kept in the database (`catalog_name`).
+        name: String,
+        /// `sqlite:///absolute/path` or `sqlite://relative/path`.
+        uri: String,
+        /// Root under which new tables get their location, as a URI.
+        warehouse: String,
+    },
+}
+
+/// `[table]`.
+#[derive(Debug, Clone)]
+pub struct TableConfig {
+    /// Namespace levels, at least one.
+    pub namespace: Vec<String>,
+    /// Table name.
+    pub name: String,
+    /// Branch written and read.
+    pub branch: String,
+    /// Columns for `init`; also what the job supplies, where given. Empty: every column of the table.
+    pub columns: Vec<ColumnConfig>,
+    /// Partition fields for `init`, as in `bucket(16, id)`.
+    pub partition_by: Vec<PartitionBy>,
+    /// Sort fields for `init`.
+    pub sort_by: Vec<SortBy>,
+    /// Format version for `init`: 2 or 3.
+    pub format_version: u8,
+    /// Table properties for `init`.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// One column for `init`.
+#[derive(Debug, Clone)]
+pub struct ColumnConfig {
+    /// Column name.
+    pub name: String,
+    /// Iceberg type; nested fields carry ids that are only unique within the column.
+    pub field_type: iceberg::spec::Type,
+    /// Whether null is refused.
+    pub required: bool,
+    /// Comment of the column.
+    pub doc: Option<String>,
+}
+
+/// One partition field for `init`: `transform(column)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionBy {
+    /// Source column.
+    pub column: String,
+    /// Transform.
+    pub transform: iceberg::spec::Transform,
+}
+
+/// One sort field for `init`: `transform(column) [asc|desc] [nulls first|nulls last]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortBy {
+    /// Source column.
+    pub column: String,
+    /// Transform.
+    pub transform: iceberg::spec::Transform,
+    /// Ascending or descending.
+    pub direction: iceberg::spec::SortDirection,
+    /// Where nulls stand; default first for ascending, last for descending.
+    pub nulls: iceberg::spec::NullOrder,
+}
+
+/// `[watermark]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkConfig {
+    /// How far the watermark stays behind the event times seen.
+    pub delay: Duration,
+    /// What becomes of late records.
+    pub late: Late,
+    /// How far an event time may lie ahead of the broker's or the run's clock.
+    pub max_future: Duration,
+}
+
+/// What becomes of a record older than the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It is kept in the rejects table.
+    Reject,
+    /// It is counted and dropped.
+    Drop,
+    /// It is merged like any other.
+    Merge,
+}
+
+/// `[limits]`. Every bound exists; unbounded is not expressible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Offsets of one batch over all partitions.
+    pub max_offsets_per_trigger: u64,
+    /// Bytes of keys, values and headers of one batch.
+    pub max_bytes_per_trigger: u64,
+    /// How long one batch may pull.
+    pub max_duration: Duration,
+    /// A run with fewer new offsets is skipped, until `max_trigger_delay` is over.
+    pub min_offsets_per_trigger: u64,
+    /// How long after the last batch a run is never skipped.
+    pub max_trigger_delay: Duration,
+    /// Bytes the process may use; the batch is cut before.
+    pub memory_limit: u64,
+    /// How long a partition may stand still.
+    pub stall_timeout: Duration,
+    /// How long a signalled run may take to commit what it read.
+    pub shutdown_grace: Duration,
+}
+
+/// `[rejects]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectsConfig {
+    /// Table for rejects; none: `<table>_rejects` in the same namespace. (namespace, name)
+    pub table: Option<(Vec<String>, String)>,
+    /// Share of undecodable and future records above which a batch fails; 1.0 never fails.
+    pub max_ratio: f64,
+}
+
+/// `[verify]`: what verification checks besides the guarantees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyConfig {
+    /// Columns whose values should be unique in an append table; empty: not checked.
+    pub unique: Vec<String>,
+}

@@ -1,0 +1,188 @@
+//! Why a run did not finish, in terms of what the operator does next, and the exit code of each.
+//!
+//! What a caller branches on is a value (`Plan::Idle`, `CommitOutcome`, `Place`), never an error: an `Error` only travels to a
+//! person. Messages are lowercase phrases without a final period; what to do stands in the hint.
+
+use std::fmt;
+
+/// Any error of a library, kept as the cause of one of ours.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// The result of every room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a run did not finish. A variant says who acts next (design: exit codes).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The job file has mistakes; each is listed with its line.
+    #[error("job file `{file}` is not usable")]
+    Job {
+        /// The file as it was named on the command line.
+        file: String,
+        /// Every mistake found, in the order of the file.
+        #[source]
+        mistakes: Mistakes,
+    },
+    /// A topic, table, warehouse or file that the job names does not exist, or does not fit the job.
+    #[error("{what}")]
+    Setup {
+        /// What is missing or does not fit, with its name.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The data or the state of the table forbids going on.
+    #[error("{what}")]
+    Refused {
+        /// What was found, with partitions and offsets.
+        what: String,
+        /// The choices of the data's owner.
+        hint: String,
+    },
+    /// Something outside did not answer, or failed for now.
+    #[error("could not {doing}")]
+    Unavailable {
+        /// Present-tense verb and object, as in "load the table `a.b`".
+        doing: String,
+        /// What the library said.
+        #[source]
+        source: BoxError,
+    },
+    /// Other writers won every attempt to commit.
+    #[error("gave up after {attempts} attempts to commit to `{table}`: other writers were first each time")]
+    Contended {
+        /// The table's full name.
+        table: String,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// A partition made no progress for `stall_timeout`.
+    #[error("partition {partition} of `{topic}` made no progress for {seconds} s at offset {offset}")]
+    Stalled {
+        /// Topic name.
+        topic: String,
+        /// Partition that stands still.
+        partition: i32,
+        /// Next offset to read there.
+        offset: i64,
+        /// How long nothing came.
+        seconds: u64,
+    },
+    /// Credentials or permissions were refused.
+    #[error("not allowed to {doing}")]
+    Denied {
+        /// Present-tense verb and object.
+        doing: String,
+        /// What the library said.
+        #[source]
+        source: BoxError,
+    },
+    /// A signal ended the run with nothing committed.
+    #[error("ended by signal {signal} before anything was read; nothing was committed")]
+    Interrupted {
+        /// Signal number: 2 or 15.
+        signal: i32,
+    },
+    /// An invariant of ours does not hold.
+    #[error("internal error: {what}")]
+    Broken {
+        /// Which invariant, with the values.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Process exit code: a contract on which `podFailurePolicy` and Airflow rely.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Job { .. } | Self::Setup { .. } => 78,
+            Self::Refused { .. } => 65,
+            Self::Unavailable { .. } | Self::Contended { .. } | Self::Stalled { .. } => 75,
+            Self::Denied { .. } => 77,
+            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(143),
+            Self::Broken { .. } => 101,
+        }
+    }
+
+    /// What the reader of the message can do, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Setup { hint, .. } | Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            Self::Unavailable { .. } => {
+                Some("running again is safe; if it keeps failing, `tidegate check` tests each connection".into())
+            }
+            Self::Contended { .. } => {
+                Some("running again is safe; `commit.retry.num-retries` of the table allows more attempts".into())
+            }
+            Self::Stalled { .. } => {
+                Some("is the partition's leader up? running again is safe; `limits.stall_timeout` says how long to wait".into())
+            }
+            Self::Broken { .. } => {
+                Some("this is a bug in tidegate; the table was left as it was; please report it with the log".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// A missing or unfit thing (78).
+    pub fn setup(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Setup { what: what.into(), hint: hint.into() }
+    }
+
+    /// Data or state that forbids going on (65).
+    pub fn refused(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { what: what.into(), hint: hint.into() }
+    }
+
+    /// A temporary failure with a message of ours as its cause (75).
+    pub fn unavailable(doing: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { doing: doing.into(), source: source.into() }
+    }
+
+    /// A broken invariant of ours (101).
+    pub fn broken(what: impl Into<String>) -> Self {
+        Self::Broken { what: what.into() }
+    }
+}
+
+/// `?` always carries a verb: `.doing("load the table")` turns a library's error into one that says what was being done.
+pub trait Doing<T> {
+    /// Wraps the error as [`Error::Unavailable`]; the closure runs only on failure.
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<BoxError>> Doing<T> for Result<T, E> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|source| Error::unavailable(doing(), source))
+    }
+}
+
+/// One mistake in a job file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line in the file, from 1; none where the mistake is an absence or comes from outside the file.
+    pub line: Option<usize>,
+    /// What is wrong and, where one is near, the right name.
+    pub message: String,
+}
+
+/// All mistakes of one job file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, mistake) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            match mistake.line {
+                Some(line) => write!(f, "line {line}: {}", mistake.message)?,
+                None => write!(f, "{}", mistake.message)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
