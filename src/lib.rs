@@ -2,8 +2,12 @@
 
 pub mod catalog;
 pub mod config;
+pub mod counts;
 pub mod error;
 pub(crate) mod keys;
 pub(crate) mod names;
 pub mod offsets;
+pub mod plan;
+pub mod progress;
 pub mod source;
+pub mod watermark;
