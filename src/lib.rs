@@ -11,3 +11,5 @@ pub mod plan;
 pub mod progress;
 pub mod source;
 pub mod watermark;
+pub mod report;
+pub mod observe;

@@ -1,0 +1,334 @@
+//! Writes the manifests of a draft and makes of it one change of the table.
+//!
+//! Never swaps and never retries: `job` does both, with every decision in sight. A prepared change is only good for the base it
+//! was made for; another head needs another one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use iceberg::TableUpdate;
+use iceberg::spec::{
+    DataFile, FormatVersion, Manifest, ManifestContentType, ManifestFile, ManifestListWriter, ManifestStatus,
+    ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention,
+    deserialize_data_file_from_json, serialize_data_file_to_json,
+};
+
+use crate::catalog::{Change, LoadedTable};
+use crate::error::{Doing, Error, Result};
+use crate::live::files::LiveFiles;
+use crate::names::{FileNames, metadata_root};
+use crate::snapshot::{FileSet, requirements, summary};
+
+/// Everything that one new snapshot is made from.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    /// The table as loaded for this attempt.
+    pub(crate) base: &'a LoadedTable,
+    /// What is alive at its head.
+    pub(crate) live: &'a LiveFiles,
+    /// Branch that gets the snapshot.
+    pub(crate) branch: &'a str,
+    /// Files added and superseded.
+    pub(crate) files: &'a FileSet,
+    /// Our entries of the summary.
+    pub(crate) summary: BTreeMap<String, String>,
+    /// Id of the snapshot.
+    pub(crate) snapshot_id: i64,
+    /// Now, ms since the epoch.
+    pub(crate) now_ms: i64,
+    /// Names of the attempt.
+    pub(crate) names: &'a FileNames,
+    /// Further updates of the same commit.
+    pub(crate) updates: Vec<TableUpdate>,
+}
+
+/// A change that is ready to be swapped in.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// For the catalog.
+    pub(crate) change: Change,
+    /// Manifests and manifest list written for it: deleted again after a known refusal.
+    pub(crate) written: Vec<String>,
+}
+
+/// Writes manifests and manifest list, and says what the catalog has to do.
+pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
+    let metadata = &draft.base.metadata;
+    draft.files.check(metadata.format_version())?;
+    let mut manifests = Manifests { draft: &draft, written: Vec::new(), list: Vec::new() };
+    manifests.keep_and_rewrite().await?;
+    manifests.add_new().await?;
+    manifests.merge(ManifestContentType::Data).await?;
+    manifests.merge(ManifestContentType::Deletes).await?;
+    let (list, mut written) = (manifests.list, manifests.written);
+
+    let parent = metadata.snapshot_for_ref(draft.branch);
+    let sequence_number = metadata.next_sequence_number();
+    let location = format!("{}/snap-{}-{}", metadata_root(metadata), draft.snapshot_id, draft.names.next(".avro"));
+    let rows_before = metadata.next_row_id();
+    let rows_after = write_list(&draft, &location, list, sequence_number).await?;
+    written.push(location.clone());
+
+    let superseded: Vec<&DataFile> = draft.files.superseded.iter().map(|&i| &draft.live.deletes[i].data_file).collect();
+    let summary = summary(draft.files, &superseded, parent.map(|p| p.summary()), draft.summary.clone());
+    let builder = Snapshot::builder()
+        .with_snapshot_id(draft.snapshot_id)
+        .with_parent_snapshot_id(parent.map(|p| p.snapshot_id()))
+        .with_sequence_number(sequence_number)
+        // Clocks of two writers differ; a snapshot must not be older than what it stands on.
+        .with_timestamp_ms(draft.now_ms.max(metadata.last_updated_ms()))
+        .with_manifest_list(location)
+        .with_summary(summary)
+        .with_schema_id(metadata.current_schema_id());
+    let snapshot = match rows_after {
+        None => builder.build(),
+        Some(after) => builder.with_row_range(rows_before, after - rows_before).build(),
+    };
+    let mut updates = vec![
+        TableUpdate::AddSnapshot { snapshot },
+        TableUpdate::SetSnapshotRef {
+            ref_name: draft.branch.to_owned(),
+            reference: SnapshotReference::new(draft.snapshot_id, retention(&draft)),
+        },
+    ];
+    updates.extend(draft.updates.iter().cloned());
+    let change = Change { base: draft.base.clone(), requirements: requirements(metadata, draft.branch), updates };
+    Ok(Prepared { change, written })
+}
+
+/// A branch keeps the retention that it has.
+fn retention(draft: &Draft<'_>) -> SnapshotRetention {
+    let none = SnapshotRetention::branch(None, None, None);
+    // The crate shows a branch's retention only through its serialized form.
+    let Ok(json) = serde_json::to_value(draft.base.metadata.as_ref()) else { return none };
+    serde_json::from_value::<SnapshotReference>(json["refs"][draft.branch].clone()).map_or(none, |reference| reference.retention)
+}
+
+async fn write_list(draft: &Draft<'_>, location: &str, list: Vec<ManifestFile>, sequence_number: i64) -> Result<Option<u64>> {
+    let doing = || format!("write manifest list `{location}`");
+    let metadata = &draft.base.metadata;
+    let parent = metadata.snapshot_for_ref(draft.branch).map(|p| p.snapshot_id());
+    let output = draft.base.file_io.new_output(location).doing(doing)?;
+    let writer = output.writer().await.doing(doing)?;
+    let mut writer = match metadata.format_version() {
+        FormatVersion::V1 => ManifestListWriter::v1(writer, draft.snapshot_id, parent),
+        FormatVersion::V2 => ManifestListWriter::v2(writer, draft.snapshot_id, parent, sequence_number),
+        FormatVersion::V3 => {
+            ManifestListWriter::v3(writer, draft.snapshot_id, parent, sequence_number, Some(metadata.next_row_id()))
+        }
+    };
+    writer.add_manifests(list.into_iter()).doing(doing)?;
+    let next_row_id = writer.next_row_id();
+    writer.close().await.doing(doing)?;
+    Ok(next_row_id)
+}
+
+/// The manifests of the new snapshot as they come together.
+struct Manifests<'a> {
+    draft: &'a Draft<'a>,
+    written: Vec<String>,
+    list: Vec<ManifestFile>,
+}
+
+impl Manifests<'_> {
+    /// Takes over the head's manifests; those that hold a superseded delete file are rewritten, those without live entries go.
+    async fn keep_and_rewrite(&mut self) -> Result<()> {
+        let live = self.draft.live;
+        let mut gone: HashMap<usize, Vec<&DataFile>> = HashMap::new();
+        for &delete in &self.draft.files.superseded {
+            let delete = &live.deletes[delete];
+            gone.entry(delete.manifest).or_default().push(&delete.data_file);
+        }
+        for (at, manifest) in live.manifests.iter().enumerate() {
+            if let Some(gone) = gone.get(&at) {
+                let rewritten = self.rewrite(&[manifest], gone).await?;
+                self.list.push(rewritten);
+            } else if manifest.has_added_files() || manifest.has_existing_files() {
+                self.list.push(manifest.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_new(&mut self) -> Result<()> {
+        let files = self.draft.files;
+        let metadata = &self.draft.base.metadata;
+        if !files.data.is_empty() {
+            let mut writer = self.writer(ManifestContentType::Data, metadata.current_schema(), metadata.default_partition_spec())?;
+            for file in &files.data {
+                writer.add_file(file.clone(), -1).doing(|| "add a data file to a manifest")?;
+            }
+            let manifest = self.close(writer).await?;
+            self.list.push(manifest);
+        }
+        let mut by_spec: BTreeMap<i32, Vec<&DataFile>> = BTreeMap::new();
+        for (spec, file) in &files.deletes {
+            by_spec.entry(*spec).or_default().push(file);
+        }
+        for (spec, files) in by_spec {
+            let spec = metadata
+                .partition_spec_by_id(spec)
+                .ok_or_else(|| Error::broken(format!("partition spec {spec} of a live data file is not in the table")))?;
+            let schema = schema_of(&self.draft.base.metadata, spec);
+            let mut writer = self.writer(ManifestContentType::Deletes, &schema, spec)?;
+            for file in files {
+                writer.add_file(file.clone(), -1).doing(|| "add a delete file to a manifest")?;
+            }
+            let manifest = self.close(writer).await?;
+            self.list.push(manifest);
+        }
+        Ok(())
+    }
+
+    /// Merges small manifests of one content and spec into one, as Java's `ManifestMergeManager`: in bins of
+    /// `commit.manifest.target-size-bytes`, once there are `commit.manifest.min-count-to-merge` of them.
+    async fn merge(&mut self, content: ManifestContentType) -> Result<()> {
+        let properties = self.draft.base.metadata.properties();
+        let number = |key: &str, default: i64| properties.get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
+        if properties.get("commit.manifest-merge.enabled").is_some_and(|value| value == "false") {
+            return Ok(());
+        }
+        let target = number("commit.manifest.target-size-bytes", 8 << 20);
+        let min_count = usize::try_from(number("commit.manifest.min-count-to-merge", 100)).unwrap_or(100);
+        let mut groups: BTreeMap<i32, Vec<ManifestFile>> = BTreeMap::new();
+        let mut rest = Vec::new();
+        for manifest in std::mem::take(&mut self.list) {
+            if manifest.content == content {
+                groups.entry(manifest.partition_spec_id).or_default().push(manifest);
+            } else {
+                rest.push(manifest);
+            }
+        }
+        for manifests in groups.into_values() {
+            for bin in bins(manifests, target) {
+                if bin.len() < min_count.max(2) {
+                    rest.extend(bin);
+                } else {
+                    let merged = self.rewrite(&bin.iter().collect::<Vec<_>>(), &[]).await?;
+                    rest.push(merged);
+                }
+            }
+        }
+        self.list = rest;
+        Ok(())
+    }
+
+    /// One manifest with the live entries of `manifests`, without `removed`, which it lists as deleted.
+    async fn rewrite(&mut self, manifests: &[&ManifestFile], removed: &[&DataFile]) -> Result<ManifestFile> {
+        let metadata = &self.draft.base.metadata;
+        let file_io = &self.draft.base.file_io;
+        let loaded = try_join_all(manifests.iter().map(|manifest| async move {
+            let path = &manifest.manifest_path;
+            // A manifest of this very commit has no sequence number yet; its entries inherit theirs when they are read later.
+            manifest.load_manifest(file_io).await.doing(|| format!("read manifest `{path}`"))
+        }))
+        .await?;
+        let first = loaded.first().expect("at least one manifest is rewritten").metadata();
+        let (schema, spec) = (Arc::clone(first.schema()), first.partition_spec().clone());
+        let mut writer = self.writer(manifests[0].content, &schema, &spec)?;
+        for (manifest, content) in manifests.iter().zip(&loaded) {
+            let own = manifest.added_snapshot_id == self.draft.snapshot_id;
+            let first_row_ids = first_row_ids(manifest, content);
+            for (entry, first_row_id) in content.entries().iter().zip(first_row_ids) {
+                let file = with_first_row_id(&entry.data_file, first_row_id, &spec, &schema, metadata.format_version())?;
+                let sequence = entry.sequence_number().unwrap_or(-1);
+                let snapshot = entry.snapshot_id().unwrap_or(manifest.added_snapshot_id);
+                let added = match entry.status() {
+                    ManifestStatus::Deleted if own => writer.add_delete_file(file, sequence, entry.file_sequence_number),
+                    ManifestStatus::Deleted => continue,
+                    _ if removed.iter().any(|removed| same_content(removed, &file)) => {
+                        writer.add_delete_file(file, sequence, entry.file_sequence_number)
+                    }
+                    ManifestStatus::Added if own => writer.add_file(file, -1),
+                    _ => writer.add_existing_file(file, snapshot, sequence, entry.file_sequence_number),
+                };
+                added.doing(|| format!("rewrite manifest `{}`", manifest.manifest_path))?;
+            }
+        }
+        self.close(writer).await
+    }
+
+    fn writer(&mut self, content: ManifestContentType, schema: &SchemaRef, spec: &PartitionSpec) -> Result<ManifestWriter> {
+        let metadata = &self.draft.base.metadata;
+        let location = format!("{}/{}", metadata_root(metadata), self.draft.names.next("-m.avro"));
+        let output = self.draft.base.file_io.new_output(&location).doing(|| format!("open manifest `{location}`"))?;
+        self.written.push(location);
+        let builder = ManifestWriterBuilder::new(output, Some(self.draft.snapshot_id), Arc::clone(schema), spec.clone());
+        Ok(match (metadata.format_version(), content) {
+            (FormatVersion::V1, _) => builder.build_v1(),
+            (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
+            (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
+        })
+    }
+
+    async fn close(&self, writer: ManifestWriter) -> Result<ManifestFile> {
+        writer.write_manifest_file().await.doing(|| "write a manifest")
+    }
+}
+
+/// Whether two entries name the same deletes: several vectors share the path of one Puffin file.
+fn same_content(a: &DataFile, b: &DataFile) -> bool {
+    a.file_path() == b.file_path() && a.content_offset() == b.content_offset()
+}
+
+/// A schema in which every source column of the spec is found: the current one, unless a source column was dropped since.
+fn schema_of(metadata: &iceberg::spec::TableMetadata, spec: &PartitionSpec) -> SchemaRef {
+    let holds = |schema: &&SchemaRef| spec.fields().iter().all(|field| schema.field_by_id(field.source_id).is_some());
+    let current = metadata.current_schema();
+    Arc::clone(Some(current).filter(holds).or_else(|| metadata.schemas_iter().find(holds)).unwrap_or(current))
+}
+
+/// `first_row_id` of each entry, in order: its own, or inherited from the manifest (spec: first row id inheritance).
+fn first_row_ids(manifest: &ManifestFile, content: &Manifest) -> Vec<Option<i64>> {
+    let mut next = manifest.first_row_id.and_then(|id| i64::try_from(id).ok());
+    let mut ids = Vec::with_capacity(content.entries().len());
+    for entry in content.entries() {
+        let own = entry.data_file.first_row_id();
+        ids.push(match (own, next) {
+            (Some(own), _) => Some(own),
+            (None, Some(inherited)) if entry.is_alive() => {
+                next = Some(inherited + i64::try_from(entry.record_count()).expect("row counts fit"));
+                Some(inherited)
+            }
+            _ => None,
+        });
+    }
+    ids
+}
+
+/// The crate has no setter for `first_row_id`; its own JSON form of a data file has the field.
+fn with_first_row_id(file: &DataFile, first_row_id: Option<i64>, spec: &PartitionSpec, schema: &SchemaRef, version: FormatVersion) -> Result<DataFile> {
+    if version != FormatVersion::V3 || first_row_id == file.first_row_id() {
+        return Ok(file.clone());
+    }
+    let doing = || format!("give data file `{}` its first row id", file.file_path());
+    let partition_type = spec.partition_type(schema).doing(doing)?;
+    let json = serialize_data_file_to_json(file.clone(), &partition_type, version).doing(doing)?;
+    let mut json: serde_json::Value = serde_json::from_str(&json).doing(doing)?;
+    json["first_row_id"] = first_row_id.into();
+    let with_id = deserialize_data_file_from_json(&json.to_string(), spec.spec_id(), &partition_type, schema).doing(doing)?;
+    if with_id.first_row_id() != first_row_id {
+        return Err(Error::broken(format!("first row id of `{}` was not taken over", file.file_path())));
+    }
+    Ok(with_id)
+}
+
+/// Packs manifests, oldest first, into bins of at most `target` bytes (a larger one stands alone).
+fn bins(manifests: Vec<ManifestFile>, target: i64) -> Vec<Vec<ManifestFile>> {
+    let mut bins: Vec<(i64, Vec<ManifestFile>)> = Vec::new();
+    for manifest in manifests {
+        let size = manifest.manifest_length;
+        match bins.last_mut() {
+            Some((full, bin)) if *full + size <= target => {
+                *full += size;
+                bin.push(manifest);
+            }
+            _ => bins.push((size, vec![manifest])),
+        }
+    }
+    bins.into_iter().map(|(_, bin)| bin).collect()
+}
+

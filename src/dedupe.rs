@@ -1,0 +1,172 @@
+//! Keeps one version per id within a batch, and knows where its row is.
+//!
+//! Pure. The order in which records are offered does not matter: versions of one id are in a total order (event time, `order_by`
+//! columns, then partition and offset), so the survivor is the same however the batch was read.
+
+use std::cmp::Ordering;
+
+use crate::config::Ties;
+use crate::keys::{KeyMap, Version};
+use crate::offsets::{Offset, Partition};
+use crate::write::RowPlace;
+
+/// The survivors of a batch so far.
+#[derive(Debug)]
+pub(crate) struct Dedupe {
+    keys: KeyMap,
+    entries: Vec<Entry>,
+    ties: Ties,
+    order_bytes: usize,
+}
+
+/// The surviving version of one id.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its declared columns.
+    pub(crate) version: Version,
+    /// Where it stood in the topic.
+    pub(crate) arrival: (Partition, Offset),
+    /// Where its row is now.
+    pub(crate) place: Place,
+}
+
+/// Where the row of a surviving version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In memory: batch and row of the buffer.
+    Buffered {
+        /// Index of the buffered batch.
+        batch: u32,
+        /// Row in it.
+        row: u32,
+    },
+    /// In a data file of this run.
+    Written(RowPlace),
+    /// Dropped when it was about to be written: the table held a higher version.
+    Stale,
+    /// A delete: it has no row.
+    Delete,
+}
+
+/// What became of an offered version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// The first of its id; the ordinal of its entry.
+    First(u32),
+    /// It beat the version whose row is at this place.
+    Beats(u32, Place),
+    /// Another version survives.
+    Beaten,
+}
+
+impl Dedupe {
+    /// An empty batch.
+    pub(crate) fn new(ties: Ties) -> Self {
+        Self { keys: KeyMap::default(), entries: Vec::new(), ties, order_bytes: 0 }
+    }
+
+    /// Offers one version of an id.
+    pub(crate) fn offer(&mut self, key: &[u8], version: Version, arrival: (Partition, Offset), place: Place) -> Offered {
+        let (at, new) = self.keys.insert(key);
+        self.order_bytes += version.order.len();
+        let entry = Entry { version, arrival, place };
+        if new {
+            self.entries.push(entry);
+            return Offered::First(at);
+        }
+        let survivor = &mut self.entries[at as usize];
+        let beats = match entry.version.cmp(&survivor.version) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => match self.ties {
+                Ties::Replace => entry.arrival > survivor.arrival,
+                Ties::Keep => entry.arrival < survivor.arrival,
+            },
+        };
+        if beats { Offered::Beats(at, std::mem::replace(survivor, entry).place) } else { Offered::Beaten }
+    }
+
+    /// The ids, by ordinal.
+    pub(crate) fn keys(&self) -> &KeyMap {
+        &self.keys
+    }
+
+    /// The survivors, by ordinal.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Says where a survivor's row has gone.
+    pub(crate) fn place(&mut self, entry: u32, place: Place) {
+        self.entries[entry as usize].place = place;
+    }
+
+    /// Bytes held.
+    pub(crate) fn memory(&self) -> usize {
+        // Each boxed order costs an allocation of at least 16 bytes beside its bytes.
+        self.keys.memory() + self.entries.capacity() * size_of::<Entry>() + self.order_bytes + self.entries.len() * 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    type Record = (u8, i64, u8, Partition, Offset);
+
+    fn survivors(records: &[Record], ties: Ties) -> BTreeMap<Vec<u8>, (Partition, Offset)> {
+        let mut dedupe = Dedupe::new(ties);
+        for &(id, event_time, order, partition, offset) in records {
+            let version = Version { event_time, order: vec![order].into() };
+            dedupe.offer(&[id], version, (partition, offset), Place::Delete);
+        }
+        (0..).zip(dedupe.entries()).map(|(at, entry)| (dedupe.keys().key(at).to_vec(), entry.arrival)).collect()
+    }
+
+    /// The rule itself: the greatest by (event time, order, arrival); on ties of the declared columns `keep` takes the first arrival.
+    fn model(records: &[Record], ties: Ties) -> BTreeMap<Vec<u8>, (Partition, Offset)> {
+        let mut best: BTreeMap<Vec<u8>, Record> = BTreeMap::new();
+        let rank = |r: &Record| {
+            let sign = if ties == Ties::Replace { 1 } else { -1 };
+            (r.1, r.2, i64::from(r.3) * sign, r.4 * sign)
+        };
+        for record in records {
+            let held = best.entry(vec![record.0]).or_insert(*record);
+            if rank(record) > rank(held) {
+                *held = *record;
+            }
+        }
+        best.into_iter().map(|(id, record)| (id, (record.3, record.4))).collect()
+    }
+
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        prop::collection::vec((0..6_u8, 0..4_i64, 0..3_u8, 0..3_i32), 0..60)
+            .prop_map(|records| (0..).zip(records).map(|(offset, (id, time, order, partition))| (id, time, order, partition, offset)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn the_survivors_are_the_models(records in records()) {
+            for ties in [Ties::Replace, Ties::Keep] {
+                prop_assert_eq!(survivors(&records, ties), model(&records, ties));
+            }
+        }
+
+        #[test]
+        fn order_of_reading_does_not_matter(records in records().prop_shuffle()) {
+            let mut sorted = records.clone();
+            sorted.sort_by_key(|r| (r.3, r.4));
+            prop_assert_eq!(survivors(&records, Ties::Replace), survivors(&sorted, Ties::Replace));
+            prop_assert_eq!(survivors(&records, Ties::Keep), survivors(&sorted, Ties::Keep));
+        }
+
+        #[test]
+        fn offering_a_batch_again_changes_nothing(records in records()) {
+            let twice = [records.as_slice(), records.as_slice()].concat();
+            prop_assert_eq!(survivors(&twice, Ties::Replace), survivors(&records, Ties::Replace));
+        }
+    }
+}

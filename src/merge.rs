@@ -1,0 +1,184 @@
+//! The MERGE itself: what each surviving version does to the table, as data.
+//!
+//! Pure. Made anew for every head of the table; the batch stays the same.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringTreemap;
+
+use crate::config::Ties;
+use crate::counts::Counts;
+use crate::dedupe::{Dedupe, Place};
+use crate::keys::Version;
+use crate::live::lookup::Stored;
+
+/// What one surviving version does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// A new row.
+    Insert,
+    /// Takes the place of the stored row.
+    Update,
+    /// Nothing: the stored version is higher.
+    Stale,
+    /// Takes the stored row out.
+    Delete,
+    /// Nothing: a delete of an id that the table does not hold.
+    Noop,
+}
+
+/// Judges a version against the highest stored one.
+pub(crate) fn effect(incoming: &Version, delete: bool, stored: Option<&Version>, ties: Ties) -> Effect {
+    match stored {
+        None if delete => Effect::Noop,
+        None => Effect::Insert,
+        Some(stored) if incoming < stored || (incoming == stored && ties == Ties::Keep) => Effect::Stale,
+        Some(_) if delete => Effect::Delete,
+        Some(_) => Effect::Update,
+    }
+}
+
+/// The rows of the head that share an id with the batch, found by entry.
+#[derive(Debug, Default)]
+pub(crate) struct StoredRows {
+    by_entry: BTreeMap<u32, Vec<usize>>,
+    rows: Vec<Stored>,
+}
+
+impl StoredRows {
+    /// Adds rows that a lookup found; answers the index of the first.
+    pub(crate) fn extend(&mut self, rows: Vec<Stored>) {
+        for row in rows {
+            self.by_entry.entry(row.key).or_default().push(self.rows.len());
+            self.rows.push(row);
+        }
+    }
+
+    /// Index of the stored row that counts as the id's version: the highest, if there is one.
+    pub(crate) fn highest(&self, entry: u32) -> Option<usize> {
+        self.by_entry.get(&entry)?.iter().copied().max_by(|&a, &b| self.rows[a].version.cmp(&self.rows[b].version))
+    }
+
+    /// Every stored row, in the order in which lookups found them.
+    pub(crate) fn rows(&self) -> &[Stored] {
+        &self.rows
+    }
+
+    fn of(&self, entry: u32) -> impl Iterator<Item = &Stored> {
+        self.by_entry.get(&entry).into_iter().flatten().map(|&i| &self.rows[i])
+    }
+}
+
+/// What a batch does to one head of the table.
+#[derive(Debug, Default)]
+pub(crate) struct MergeSet {
+    /// Positions to delete, by index into the head's live data files.
+    pub(crate) dead: BTreeMap<usize, RoaringTreemap>,
+    /// Positions to delete in the batch's own data files, by ordinal.
+    pub(crate) own_dead: BTreeMap<u32, RoaringTreemap>,
+    /// Outcomes of the survivors (stale to collapsed).
+    pub(crate) counts: Counts,
+    /// Whether a row that was not written, since an earlier head held a higher version, would now be needed.
+    pub(crate) row_missing: bool,
+}
+
+/// Merges the survivors into the head that `stored` describes.
+pub(crate) fn merge(dedupe: &Dedupe, stored: &StoredRows, ties: Ties) -> MergeSet {
+    let mut set = MergeSet::default();
+    for (at, entry) in (0..).zip(dedupe.entries()) {
+        let highest = stored.highest(at).map(|i| &stored.rows()[i].version);
+        let effect = effect(&entry.version, entry.place == Place::Delete, highest, ties);
+        match effect {
+            Effect::Insert => set.counts.inserted += 1,
+            Effect::Update => set.counts.updated += 1,
+            Effect::Stale => set.counts.stale += 1,
+            Effect::Delete => set.counts.deleted += 1,
+            Effect::Noop => set.counts.noop += 1,
+        }
+        match (effect, entry.place) {
+            (Effect::Stale, Place::Written(place)) => {
+                set.own_dead.entry(place.file).or_default().insert(u64::from(place.position));
+            }
+            (Effect::Insert | Effect::Update, Place::Stale) => set.row_missing = true,
+            _ => {}
+        }
+        if matches!(effect, Effect::Update | Effect::Delete) {
+            let mut rows = 0;
+            for row in stored.of(at) {
+                set.dead.entry(row.data).or_default().insert(row.position);
+                rows += 1;
+            }
+            set.counts.collapsed += rows - 1;
+        }
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write::RowPlace;
+    use proptest::prelude::*;
+
+    fn version(event_time: i64) -> Version {
+        Version { event_time, order: Box::default() }
+    }
+
+    proptest! {
+        /// Against a dictionary from id to version: the rows that stay and those that come are the dictionary's after the merge.
+        #[test]
+        fn a_merge_is_the_models(
+            table in prop::collection::btree_map(0..8_u8, prop::collection::vec(0..5_i64, 1..3), 0..8),
+            batch in prop::collection::btree_map(0..8_u8, (0..5_i64, any::<bool>()), 0..8),
+            keep in any::<bool>(),
+        ) {
+            let ties = if keep { Ties::Keep } else { Ties::Replace };
+            let mut dedupe = Dedupe::new(ties);
+            for (&id, &(time, delete)) in &batch {
+                let place = if delete { Place::Delete } else { Place::Written(RowPlace { file: 0, position: u32::from(id) }) };
+                dedupe.offer(&[id], version(time), (0, i64::from(id)), place);
+            }
+            let mut rows = Vec::new();
+            for (&id, versions) in &table {
+                for (i, &time) in versions.iter().enumerate() {
+                    if let Some(key) = dedupe.keys().get(&[id]) {
+                        let position = u64::from(id) * 10 + i as u64;
+                        rows.push(Stored { key, data: 0, position, version: version(time), row_id: None });
+                    }
+                }
+            }
+            let mut stored = StoredRows::default();
+            stored.extend(rows);
+            let set = merge(&dedupe, &stored, ties);
+
+            let mut model: BTreeMap<u8, Vec<i64>> = table.clone();
+            for (&id, &(time, delete)) in &batch {
+                let highest = model.get(&id).and_then(|v| v.iter().max().copied());
+                let wins = highest.is_none_or(|h| time > h || (time == h && !keep));
+                if wins && delete { model.remove(&id); } else if wins { model.insert(id, vec![time]); }
+            }
+            let dead = set.dead.get(&0).cloned().unwrap_or_default();
+            let own_dead = set.own_dead.get(&0).cloned().unwrap_or_default();
+            let mut merged: BTreeMap<u8, Vec<i64>> = BTreeMap::new();
+            for (&id, versions) in &table {
+                for (i, &time) in versions.iter().enumerate() {
+                    if !dead.contains(u64::from(id) * 10 + i as u64) { merged.entry(id).or_default().push(time); }
+                }
+            }
+            for (&id, &(time, delete)) in &batch {
+                if !delete && !own_dead.contains(u64::from(id)) { merged.entry(id).or_default().push(time); }
+            }
+            prop_assert_eq!(merged, model.clone());
+            prop_assert_eq!(set.counts.sum(), batch.len() as u64);
+            let rows = |t: &BTreeMap<u8, Vec<i64>>| t.values().map(|v| v.len() as i64).sum::<i64>();
+            prop_assert_eq!(set.counts.rows_moved(), rows(&model) - rows(&table));
+        }
+    }
+
+    #[test]
+    fn a_row_dropped_against_an_earlier_head_is_asked_for_again() {
+        let mut dedupe = Dedupe::new(Ties::Replace);
+        dedupe.offer(b"a", version(1), (0, 0), Place::Stale);
+        assert!(merge(&dedupe, &StoredRows::default(), Ties::Replace).row_missing);
+    }
+}

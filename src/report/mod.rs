@@ -1,0 +1,133 @@
+//! What one invocation did, as a value: printed as one JSON document or as text, written as a result file and as metrics.
+//!
+//! Pure but for the two files it writes. The report is the metric: nothing is counted anywhere else.
+
+use serde::Serialize;
+
+use crate::counts::Counts;
+use crate::offsets::Offsets;
+
+/// What one `run` did. Its JSON form is a contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of the program.
+    pub tidegate: &'static str,
+    /// Always `run`.
+    pub command: &'static str,
+    /// Job name.
+    pub job: String,
+    /// Full name of the table.
+    pub table: String,
+    /// Branch written.
+    pub branch: String,
+    /// Topic read.
+    pub topic: String,
+    /// UUID of the run.
+    pub run_id: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Exit code of the process.
+    pub exit_code: u8,
+    /// Batches committed, oldest first.
+    pub batches: Vec<BatchReport>,
+    /// Sum of the batches' accounts.
+    pub records: Counts,
+    /// Offsets left unread up to the last stable offsets seen last; none where the broker was not asked.
+    pub remaining: Option<u64>,
+    /// The same, as lag tools call it.
+    pub lag_records: Option<u64>,
+    /// Run start minus the newest event time read, in seconds; none where no event time is known.
+    pub lag_seconds: Option<f64>,
+    /// Watermark after the run, RFC 3339.
+    pub watermark: Option<String>,
+    /// Start of the run, RFC 3339.
+    pub started_at: String,
+    /// How long it took, in ms.
+    pub duration_ms: u64,
+    /// What went wrong without failing the run.
+    pub warnings: Vec<String>,
+    /// Why it failed.
+    pub error: Option<ErrorReport>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// At least one snapshot was committed.
+    Committed,
+    /// The plan was empty.
+    NothingNew,
+    /// Fewer new offsets than `min_offsets_per_trigger`.
+    Skipped,
+    /// Another run of the job was first; this one had no effect.
+    Overtaken,
+    /// A signal ended it after what was read was committed.
+    Interrupted,
+    /// It failed; see `error`.
+    Failed,
+}
+
+/// One committed batch.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchReport {
+    /// Batch number within the job.
+    pub batch: u64,
+    /// Epoch.
+    pub epoch: u64,
+    /// Batch id (SHA-256, hex).
+    pub batch_id: String,
+    /// Snapshot that carries it.
+    pub snapshot_id: i64,
+    /// Snapshot operation.
+    pub operation: String,
+    /// Offsets read.
+    pub offsets: OffsetsReport,
+    /// Accounts.
+    pub records: Counts,
+    /// Watermark after the batch, RFC 3339.
+    pub watermark: Option<String>,
+    /// Commit attempts made.
+    pub attempts: u32,
+    /// Files written and matched.
+    pub files: FilesReport,
+    /// Why the batch ended before its plan; none when it did not.
+    pub cut: Option<String>,
+    /// How long it took, in ms.
+    pub duration_ms: u64,
+}
+
+/// Offsets of one batch, by topic.
+#[derive(Debug, Clone, Serialize)]
+pub struct OffsetsReport {
+    /// Next offset to read before the batch.
+    pub start: std::collections::BTreeMap<String, Offsets>,
+    /// Next offset to read after it.
+    pub end: std::collections::BTreeMap<String, Offsets>,
+}
+
+/// Files of one batch.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct FilesReport {
+    /// Data files added.
+    pub data_files: u64,
+    /// Their bytes.
+    pub data_bytes: u64,
+    /// Delete files or vectors added.
+    pub delete_files: u64,
+    /// Live data files of the table before the batch.
+    pub table_files: u64,
+    /// Data files in which ids were searched.
+    pub files_searched: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorReport {
+    /// What went wrong.
+    pub message: String,
+    /// Its causes, outermost first.
+    pub causes: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
