@@ -12,4 +12,5 @@ pub mod progress;
 pub mod source;
 pub mod watermark;
 pub mod report;
+pub mod terminal;
 pub mod observe;

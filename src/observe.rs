@@ -45,7 +45,7 @@ pub trait Observer: Send + Sync {
     fn phase(&self, phase: Phase);
     /// A batch of at most this many offsets was planned.
     fn planned(&self, offsets: u64);
-    /// So many records and bytes of the batch have been read.
+    /// So many records and bytes of the batch have been read so far: sums since `planned`, not what is new since the last call.
     fn read(&self, records: u64, bytes: u64);
 }
 
