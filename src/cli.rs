@@ -45,7 +45,6 @@ Two runs of one job may overlap: one commits, the other has no effect and exits 
 #[command(
     name = "tidegate",
     version,
-    propagate_version = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
     max_term_width = 100,
@@ -335,10 +334,97 @@ mod tests {
 
     #[test]
     fn help_names_what_exists() {
-        insta::assert_snapshot!(Cli::command().term_width(100).render_help().to_string(), @"");
+        insta::assert_snapshot!(Cli::command().term_width(100).render_help().to_string(), @r"
+    Moves a bounded range of a Kafka topic into an Apache Iceberg table, exactly once, and exits
+
+    Usage: tidegate [OPTIONS] <COMMAND>
+
+    Commands:
+      run          Move one batch from the topic into the table
+      plan         Show which offsets the next run would read, and read none
+      check        Test the job file, Kafka, the catalog and the table, and change nothing
+      init         Create the table that the job file describes; a table that exists is left alone
+      status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      demo         See a job at work on a Kafka and a table of its own, with nothing to set up
+      completions  Print completions for a shell
+      man          Print the manual page of all commands
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Output:
+          --output <FORM>      Form of the answer on stdout [default: text] [possible values: text,
+                               json]
+          --log-format <FORM>  Form of the log on stderr [default: text] [possible values: text, json]
+          --log-level <LEVEL>  Lowest level that is logged [default: info] [possible values: error,
+                               warn, info, debug, trace]
+      -v, --verbose...         Log more: -v is `debug`, -vv is `trace`
+          --progress <WHEN>    Whether progress is shown on a terminal [default: auto] [possible values:
+                               auto, never]
+
+    Examples:
+      tidegate demo                      see it work, with nothing to set up
+      tidegate check jobs/articles.toml  test the job file and every connection
+      tidegate init jobs/articles.toml   create the table
+      tidegate run jobs/articles.toml    move one batch
+
+    Exit codes (after any of them running again is safe; the code says whether it can help):
+        0  committed, nothing new, already done, or ended by a signal after a commit
+        2  wrong command line
+       65  data refused: its owner has to decide
+       75  temporary failure: run again
+       77  credentials or permission refused
+       78  job file, schema, or something that does not exist
+      101  a bug in tidegate; the table is as it was
+      130, 143  ended by a signal, nothing committed
+    ");
         let mut command = Cli::command().term_width(100);
         command.build();
-        insta::assert_snapshot!(command.find_subcommand_mut("run").unwrap().render_help().to_string(), @"");
+        insta::assert_snapshot!(command.find_subcommand_mut("run").unwrap().render_help().to_string(), @r"
+    Move one batch from the topic into the table
+
+    Usage: tidegate run [OPTIONS] <JOB>
+
+    Arguments:
+      <JOB>  Job file (TOML)
+
+    Options:
+          --drain                Go on, batch after batch, up to the end seen at the start
+          --first-run            Begin at `kafka.start` although the table has snapshots; refused where
+                                 it has any of this job
+          --empty-exit-code <N>  Exit code when there is nothing new [default: 0]
+          --result-file <FILE>   Also write the result to this file, as one JSON document
+          --metrics-file <FILE>  Also write metrics to this file, in Prometheus' text format
+      -h, --help                 Print help (see more with '--help')
+
+    Output:
+          --output <FORM>      Form of the answer on stdout [default: text] [possible values: text,
+                               json]
+          --log-format <FORM>  Form of the log on stderr [default: text] [possible values: text, json]
+          --log-level <LEVEL>  Lowest level that is logged [default: info] [possible values: error,
+                               warn, info, debug, trace]
+      -v, --verbose...         Log more: -v is `debug`, -vv is `trace`
+          --progress <WHEN>    Whether progress is shown on a terminal [default: auto] [possible values:
+                               auto, never]
+
+    Examples:
+      tidegate run jobs/articles.toml            one bounded batch, then exit
+      tidegate run jobs/articles.toml --drain    batch after batch, up to the end seen at the start
+      tidegate run jobs/articles.toml --empty-exit-code 99 --result-file result.json
+
+    Two runs of one job may overlap: one commits, the other has no effect and exits 0.
+
+    Exit codes (after any of them running again is safe; the code says whether it can help):
+        0  committed, nothing new, already done, or ended by a signal after a commit
+        2  wrong command line
+       65  data refused: its owner has to decide
+       75  temporary failure: run again
+       77  credentials or permission refused
+       78  job file, schema, or something that does not exist
+      101  a bug in tidegate; the table is as it was
+      130, 143  ended by a signal, nothing committed
+    ");
     }
 
     #[test]

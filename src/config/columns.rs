@@ -28,8 +28,6 @@ pub(super) struct ColumnUse {
 
 /// What a place needs of its column.
 pub(super) enum Wants {
-    /// Nothing but that it exists.
-    Existence,
     /// Values that can be compared.
     Comparable,
     /// A date or a timestamp.
@@ -52,7 +50,7 @@ pub(super) fn check(reader: &Reader<'_>, columns: &Columns, uses: &[ColumnUse]) 
             Some(None) => (),
             Some(Some(found)) => {
                 if let Some(wanted) = unfit(&one.wants, found) {
-                    let message = format!("`{}`: column `{}` is a {found}, but must be {wanted}", one.by, one.column);
+                    let message = format!("`{}`: column `{}` has type {found}, but must be {wanted}", one.by, one.column);
                     reader.mistake(Some(one.line), message);
                 }
             }
@@ -91,7 +89,7 @@ fn unfit(wants: &Wants, found: &Type) -> Option<String> {
     use PrimitiveType as P;
     let Type::Primitive(primitive) = found else { return unfit_nested(wants, found) };
     let (fits, wanted) = match wants {
-        Wants::Existence | Wants::Comparable => (true, ""),
+        Wants::Comparable => (true, ""),
         Wants::Time => (
             matches!(primitive, P::Date | P::Timestamp | P::Timestamptz | P::TimestampNs | P::TimestamptzNs),
             "a date or a timestamp",
@@ -116,7 +114,6 @@ fn unfit(wants: &Wants, found: &Type) -> Option<String> {
 
 fn unfit_nested(wants: &Wants, found: &Type) -> Option<String> {
     match wants {
-        Wants::Existence => None,
         Wants::Comparable => Some(String::from("of a primitive type")),
         Wants::Transform(transform) => unfit_transform(*transform, found),
         Wants::Metadata(MetadataKind::Headers) if is_headers(found) => None,

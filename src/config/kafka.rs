@@ -9,6 +9,9 @@ use super::properties::{self, Verdict};
 use super::reader::{Section, Value};
 use super::{KafkaConfig, OnDataLoss, Start, vocabulary};
 
+const START_FORMS: &str =
+    "`earliest`, `latest`, a time with its offset such as 2026-01-31T12:00:00Z, or offsets such as { \"0\" = 12 }";
+
 pub(super) fn read(kafka: &Section<'_>) -> KafkaConfig {
     KafkaConfig {
         topic: kafka.require("topic").and_then(|topic| topic.parsed(topic_name)).unwrap_or_default(),
@@ -37,6 +40,7 @@ fn start(value: &Value<'_>) -> Option<Start> {
     }
     let parsed = match value.datetime() {
         Some(datetime) => timestamp(&datetime),
+        None if !value.is_text() => Err(format!("expected {START_FORMS}")),
         None => match value.text()?.as_str() {
             "earliest" => Ok(Start::Earliest),
             "latest" => Ok(Start::Latest),
@@ -50,9 +54,7 @@ fn timestamp(text: &str) -> Result<Start, String> {
     let Ok(time) = DateTime::parse_from_rfc3339(text.trim()) else {
         let advice = match nearest(text, ["earliest", "latest"]) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => String::from(
-                "expected `earliest`, `latest`, a time with its offset such as 2026-01-31T12:00:00Z, or offsets such as { \"0\" = 12 }",
-            ),
+            None => format!("expected {START_FORMS}"),
         };
         return Err(format!("`{text}` is not a place to start; {advice}"));
     };
@@ -90,14 +92,13 @@ fn start_offsets(value: &Value<'_>) -> Option<Start> {
 
 /// Every other key: a name with a dot, or one that librdkafka has without.
 fn properties(kafka: &Section<'_>) -> BTreeMap<String, String> {
-    let known = vocabulary::keys("kafka");
     let mut found = BTreeMap::new();
     let mut has_servers = false;
-    for (name, value) in kafka.properties(known) {
+    for (name, value) in kafka.properties(vocabulary::keys("kafka")) {
         has_servers |= name == "bootstrap.servers";
         // Every name of librdkafka's but a few has a dot, so one without was meant to be one of ours.
         if !name.contains('.') && !properties::is_known(&name) && !matches!(properties::judge(&name, ""), Verdict::Refused(_)) {
-            kafka.unknown(&name, value.line, known, &|key| vocabulary::elsewhere("kafka", key));
+            kafka.unknown(&name, value.line);
             continue;
         }
         let text = if name == "bootstrap.servers" { value.name() } else { value.property() };

@@ -72,12 +72,12 @@ impl Config {
 
     /// Where something could not be read the config holds a stand-in, and the reader holds the mistake.
     fn read(root: &Section<'_>) -> Self {
-        root.refuse_unknown(vocabulary::keys(""), &|key| vocabulary::elsewhere("", key));
+        root.refuse_unknown();
         let open = |name| {
             let section = Section::open(root, name);
             // Other keys of [kafka] are properties of librdkafka.
             if name != "kafka" {
-                section.refuse_unknown(vocabulary::keys(name), &|key| vocabulary::elsewhere(name, key));
+                section.refuse_unknown();
             }
             section
         };

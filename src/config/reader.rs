@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::{interpolate, nearest, units};
+use super::{interpolate, nearest, units, vocabulary};
 use crate::error::{Mistake, Mistakes};
 
 /// What is the same for every value of one file.
@@ -28,6 +28,8 @@ pub(super) struct Section<'a> {
     /// Line of its header; none where the section is absent.
     pub(super) line: Option<usize>,
     table: Option<&'a DeTable<'a>>,
+    /// Whether its name seems to be misspelt in the file: then nothing in it is missing, only unseen.
+    misspelt: bool,
 }
 
 /// One value of the file.
@@ -70,20 +72,20 @@ impl<'a> Reader<'a> {
 impl<'a> Section<'a> {
     /// The whole file.
     pub(super) fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
-        Self { reader, name: "", line: None, table: Some(table) }
+        Self { reader, name: "", line: None, table: Some(table), misspelt: false }
     }
 
     /// The table `name` of the file; an absent one reads as empty.
     pub(super) fn open(root: &Self, name: &'static str) -> Self {
         let reader = root.reader;
         let Some(found) = root.get(name) else {
-            return Self { reader, name, line: None, table: None };
+            return Self { reader, name, line: None, table: None, misspelt: root.is_misspelt(name) };
         };
         let table = found.value.as_table();
         if table.is_none() {
-            reader.mistake(Some(found.line), format!("`{name}` must be a table: write [{name}] on a line of its own"));
+            found.mistake(format!("`{name}` must be a table: write [{name}] on a line of its own"));
         }
-        Self { reader, name, line: Some(found.line), table }
+        Self { reader, name, line: Some(found.line), table, misspelt: table.is_none() }
     }
 
     pub(super) fn reader(&self) -> &'a Reader<'a> {
@@ -110,10 +112,17 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Notes that a key is missing.
+    /// Notes that a key is missing, unless it seems to be there under a misspelt name: that is one mistake, not two.
     pub(super) fn missing(&self, key: &str) {
-        let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
-        self.reader.mistake(self.line, format!("missing key `{key}`{place}"));
+        if !self.misspelt && !self.is_misspelt(key) {
+            self.reader.mistake(self.line, format!("missing key `{key}`{}", self.place()));
+        }
+    }
+
+    fn is_misspelt(&self, key: &str) -> bool {
+        let known = vocabulary::keys(self.name);
+        let means = |name: &str| nearest::nearest(name, known.iter().copied()) == Some(key);
+        self.keys().iter().any(|(name, _)| !known.contains(name) && means(name))
     }
 
     /// Names of the keys that are there, each with its line.
@@ -122,24 +131,31 @@ impl<'a> Section<'a> {
         keys.map(|(key, _)| (key.get_ref().as_ref(), self.reader.line(key.span().start))).collect()
     }
 
-    /// Notes every key that is not one of `known`. `elsewhere` tells in which other section a key would be right.
-    pub(super) fn refuse_unknown(&self, known: &[&str], elsewhere: &dyn Fn(&str) -> Option<String>) {
+    /// Notes every key that is not in the vocabulary.
+    pub(super) fn refuse_unknown(&self) {
         for (key, line) in self.keys() {
-            if !known.contains(&key) {
-                self.unknown(key, line, known, elsewhere);
+            if !vocabulary::keys(self.name).contains(&key) {
+                self.unknown(key, line);
             }
         }
     }
 
     /// Notes one key as unknown, with the nearest right name.
-    pub(super) fn unknown(&self, key: &str, line: usize, known: &[&str], elsewhere: &dyn Fn(&str) -> Option<String>) {
-        let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
-        let advice = match (elsewhere(key), nearest::nearest(key, known.iter().copied())) {
+    pub(super) fn unknown(&self, key: &str, line: usize) {
+        let known = vocabulary::keys(self.name);
+        let is_table = self.name.is_empty() && self.get(key).is_some_and(|value| value.is_table());
+        let what = |name: &str| if is_table { format!("[{name}]") } else { format!("`{name}`") };
+        let advice = match (vocabulary::elsewhere(self.name, key), nearest::nearest(key, known.iter().copied())) {
             (Some(place), _) => format!("it belongs {place}"),
-            (None, Some(name)) => format!("did you mean `{name}`?"),
+            (None, Some(name)) => format!("did you mean {}?", what(name)),
             (None, None) => format!("known are {}", nearest::listed(known, "and")),
         };
-        self.reader.mistake(Some(line), format!("unknown key `{key}`{place}; {advice}"));
+        let kind = if is_table { "table" } else { "key" };
+        self.reader.mistake(Some(line), format!("unknown {kind} {}{}; {advice}", what(key), self.place()));
+    }
+
+    fn place(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) }
     }
 
     /// All values of the table as properties: names with dots may be written bare (`a.b = 1`), which TOML reads as nested tables.
@@ -371,7 +387,9 @@ impl<'a> Value<'a> {
     /// This value as a section whose name in messages is `name`.
     pub(super) fn section(&self, name: &'static str) -> Option<Section<'a>> {
         match self.value {
-            DeValue::Table(table) => Some(Section { reader: self.reader, name, line: Some(self.line), table: Some(table) }),
+            DeValue::Table(table) => {
+                Some(Section { reader: self.reader, name, line: Some(self.line), table: Some(table), misspelt: false })
+            }
             _ => {
                 self.wrong_type("a table such as { name = \"value\" }");
                 None
@@ -382,6 +400,11 @@ impl<'a> Value<'a> {
     /// A date and time as TOML writes it without quotes.
     pub(super) fn datetime(&self) -> Option<String> {
         self.value.as_datetime().map(ToString::to_string)
+    }
+
+    /// Whether this is a string.
+    pub(super) fn is_text(&self) -> bool {
+        self.value.is_str()
     }
 
     /// Whether this is a table.

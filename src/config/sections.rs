@@ -66,27 +66,30 @@ fn read_merge(merge: &Section<'_>, uses: &mut Vec<ColumnUse>) -> MergeConfig {
         }
     }
     let id = merge.require("id");
-    let names = id.as_ref().map(|value| column_names(value, uses, || Wants::Comparable)).unwrap_or_default();
+    let names = id.as_ref().map(|value| column_names(value, uses)).unwrap_or_default();
     if let Some(value) = id.filter(|value| value.list().is_empty()) {
         value.mistake("`merge.id` names no column; rows are found by at least one");
     }
-    let choose = |key: &str| merge.get(key);
     MergeConfig {
         id: names,
         event_time: merge.require("event_time").and_then(|value| event_time(&value, uses)).unwrap_or_default(),
-        order_by: merge.get("order_by").map(|value| column_names(&value, uses, || Wants::Comparable)).unwrap_or_default(),
-        ties: choose("ties")
+        order_by: merge.get("order_by").map(|value| column_names(&value, uses)).unwrap_or_default(),
+        ties: merge
+            .get("ties")
             .and_then(|value| value.choice(&[("replace", Ties::Replace), ("keep", Ties::Keep)]))
             .unwrap_or(Ties::Replace),
-        match_scope: choose("match")
+        match_scope: merge
+            .get("match")
             .and_then(|value| value.choice(&[("table", MatchScope::Table), ("watermark", MatchScope::Watermark)]))
             .unwrap_or(MatchScope::Table),
-        tombstones: choose("tombstones")
+        tombstones: merge
+            .get("tombstones")
             .and_then(|value| {
                 value.choice(&[("reject", Tombstones::Reject), ("ignore", Tombstones::Ignore), ("delete", Tombstones::Delete)])
             })
             .unwrap_or(Tombstones::Reject),
-        unmapped: choose("unmapped")
+        unmapped: merge
+            .get("unmapped")
             .and_then(|value| value.choice(&[("refuse", Unmapped::Refuse), ("null", Unmapped::Null), ("keep", Unmapped::Keep)]))
             .unwrap_or(Unmapped::Refuse),
     }
@@ -98,8 +101,8 @@ fn event_time(value: &Value<'_>, uses: &mut Vec<ColumnUse>) -> Option<String> {
     Some(name)
 }
 
-/// Names of columns, each once.
-fn column_names(list: &Value<'_>, uses: &mut Vec<ColumnUse>, wants: impl Fn() -> Wants) -> Vec<String> {
+/// Names of columns whose values are compared, each once.
+fn column_names(list: &Value<'_>, uses: &mut Vec<ColumnUse>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for value in list.list() {
         let Some(name) = value.name() else { continue };
@@ -107,7 +110,7 @@ fn column_names(list: &Value<'_>, uses: &mut Vec<ColumnUse>, wants: impl Fn() ->
             value.mistake(format!("`{}` names column `{name}` twice", value.path));
             continue;
         }
-        uses.push(column_use(&value, &name, wants()));
+        uses.push(column_use(&value, &name, Wants::Comparable));
         names.push(name);
     }
     names
@@ -215,5 +218,5 @@ pub(super) fn read_rejects(rejects: &Section<'_>, table: &TableConfig) -> Reject
 }
 
 pub(super) fn read_verify(verify: &Section<'_>, uses: &mut Vec<ColumnUse>) -> VerifyConfig {
-    VerifyConfig { unique: verify.get("unique").map(|value| column_names(&value, uses, || Wants::Existence)).unwrap_or_default() }
+    VerifyConfig { unique: verify.get("unique").map(|value| column_names(&value, uses)).unwrap_or_default() }
 }

@@ -6,7 +6,7 @@ use iceberg::spec::{PrimitiveType, Type};
 
 use super::columns::{ColumnUse, Columns, Wants};
 use super::reader::{Section, Value};
-use super::{CatalogConfig, ColumnConfig, PartitionBy, SortBy, TableConfig, transforms, types, vocabulary};
+use super::{CatalogConfig, ColumnConfig, PartitionBy, SortBy, TableConfig, transforms, types};
 
 /// What every Iceberg reader takes.
 const FORMAT_VERSION_DEFAULT: u8 = 2;
@@ -105,7 +105,7 @@ fn column(entry: &Value<'_>, format_version: u8, known: &mut Columns) -> Option<
         known.incomplete = true;
         return None;
     };
-    section.refuse_unknown(vocabulary::keys("table.columns"), &|_| None);
+    section.refuse_unknown();
     let name = section.require("name").and_then(|value| value.name());
     let field_type = section.require("type").and_then(|value| {
         let field_type = value.parsed(types::parse)?;
@@ -143,7 +143,8 @@ fn read_partition(table: &Section<'_>, uses: &mut Vec<ColumnUse>) -> Vec<Partiti
         let again =
             |other: &PartitionBy| other.column == field.column && other.transform.dedup_name() == field.transform.dedup_name();
         if fields.iter().any(again) {
-            value.mistake(format!("`{}`: column `{}` is partitioned twice in the same way", value.path, field.column));
+            value
+                .mistake(format!("`{}`: column `{}` is partitioned twice by the same kind of transform", value.path, field.column));
         }
         uses.push(column_use(&value, &field.column, Wants::Transform(field.transform)));
         fields.push(field);

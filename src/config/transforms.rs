@@ -153,7 +153,21 @@ mod tests {
         for text in ["id descending", "id desc nulls", "day(ts) up"] {
             said.push_str(&format!("{}\n", sort(text).unwrap_err()));
         }
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @r"
+    a column is missing
+    unknown transform `dya` in `dya(ts)`; did you mean `day`?
+    unknown transform `foo` in `foo(ts)`; transforms are `identity`, `bucket`, `truncate`, `year`, `month`, `day`, `hour` and `void`
+    `day(a, b)`: write `day(column)`
+    `day()` names no column
+    `day(ts` does not end with `)`
+    `bucket(id, 16)`: a number above 0 comes first, as in `bucket(16, id)`
+    `bucket(0, id)`: a number above 0 comes first, as in `bucket(16, id)`
+    `bucket(id)`: write `bucket(16, id)`
+    `truncate(x)`: write `truncate(4, name)`
+    `descending` is not an order; write `asc` or `desc`, then `nulls first` or `nulls last`
+    `desc nulls` is not an order; write `asc` or `desc`, then `nulls first` or `nulls last`
+    `up` is not an order; write `asc` or `desc`, then `nulls first` or `nulls last`
+    ");
     }
 
     proptest! {

@@ -281,17 +281,17 @@ mod tests {
         for (name, primitive) in PRIMITIVES {
             assert_eq!(parse(name), Ok(Type::Primitive(primitive.clone())), "{name}");
         }
-        assert_eq!(json("decimal(10,2)"), r#""decimal(10,2)""#);
-        assert_eq!(json(" Decimal ( 38 , 0 ) "), r#""decimal(38,0)""#);
+        assert_eq!(json("decimal(10,2)"), r#""decimal(10, 2)""#);
+        assert_eq!(json(" Decimal ( 38 , 0 ) "), r#""decimal(38, 0)""#);
         assert_eq!(json("fixed(32)"), r#""fixed[32]""#);
         assert_eq!(json("TIMESTAMPTZ"), r#""timestamptz""#);
     }
 
     #[test]
     fn reads_nested_types() {
-        insta::assert_snapshot!(json("struct<a: int not null, `b c`: string>"), @"");
-        insta::assert_snapshot!(json("list<struct<x: double NOT NULL, y: map<string, list<long not null>>>>"), @"");
-        insta::assert_snapshot!(json("map<string, struct<a:int,b:int> not null>"), @"");
+        insta::assert_snapshot!(json("struct<a: int not null, `b c`: string>"), @r#"{"type":"struct","fields":[{"id":1,"name":"a","required":true,"type":"int"},{"id":2,"name":"b c","required":false,"type":"string"}]}"#);
+        insta::assert_snapshot!(json("list<struct<x: double NOT NULL, y: map<string, list<long not null>>>>"), @r#"{"type":"list","element-id":1,"element-required":false,"element":{"type":"struct","fields":[{"id":2,"name":"x","required":true,"type":"double"},{"id":3,"name":"y","required":false,"type":{"type":"map","key-id":4,"key":"string","value-id":5,"value-required":false,"value":{"type":"list","element-id":6,"element-required":true,"element":"long"}}}]}}"#);
+        insta::assert_snapshot!(json("map<string, struct<a:int,b:int> not null>"), @r#"{"type":"map","key-id":1,"key":"string","value-id":2,"value-required":true,"value":{"type":"struct","fields":[{"id":3,"name":"a","required":false,"type":"int"},{"id":4,"name":"b","required":false,"type":"int"}]}}"#);
     }
 
     #[test]
@@ -321,7 +321,28 @@ mod tests {
         ] {
             said.push_str(&format!("{}\n", parse(text).unwrap_err()));
         }
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @r"
+    expected the name of a type at the end of type ``
+    unknown type `strng`; did you mean `string`?
+    unknown type `bigint`; did you mean `long`?
+    unknown type `varchar`; did you mean `string`?
+    unknown type `array`; did you mean `list<string>`?
+    unknown type `geometry`; types are boolean, int, long, float, double, date, time, timestamp, timestamptz, timestamp_ns, timestamptz_ns, string, uuid, binary, decimal(10, 2), fixed(16), struct<a: int, b: string>, list<string>, map<string, long>
+    expected `(` at the end of type `decimal`; write it as `decimal(10, 2)`
+    expected `,` before `)` in type `decimal(10)`; write it as `decimal(10, 2)`
+    decimal(39, 2) does not exist: the precision is 1 to 38 digits, the scale 0 to the precision
+    decimal(5, 6) does not exist: the precision is 1 to 38 digits, the scale 0 to the precision
+    fixed(0) does not exist: a fixed value has at least one byte
+    expected a whole number before `99999999999)` in type `fixed(99999999999)`
+    expected the name of a type before `>` in type `list<>`
+    expected `>` at the end of type `list<int`; write it as `list<string>`
+    expected the end before `>` in type `list<int>>`
+    expected `,` before `>` in type `map<string>`; write it as `map<string, long>`
+    expected `:` before `int>` in type `struct<a int>`; write it as `struct<a: int, b: string>`
+    field `a` is given twice in one struct
+    expected `null` after `not` before `>` in type `struct<a: int not>`
+    expected the end before `not null` in type `int not null`
+    ");
     }
 
     #[test]

@@ -23,6 +23,30 @@ const BYTE_UNITS: &[(&str, u64)] = &[
 const TIME_UNITS: &[(&str, u64)] =
     &[("ms", 1_000_000), ("s", 1_000_000_000), ("min", 60_000_000_000), ("h", 3_600_000_000_000), ("d", 86_400_000_000_000)];
 
+/// Units as others write them, and ours.
+const FOREIGN: &[(&str, &str)] = &[
+    ("sec", "s"),
+    ("secs", "s"),
+    ("second", "s"),
+    ("seconds", "s"),
+    ("m", "min"),
+    ("minute", "min"),
+    ("minutes", "min"),
+    ("hr", "h"),
+    ("hour", "h"),
+    ("hours", "h"),
+    ("day", "d"),
+    ("days", "d"),
+    ("k", "KiB"),
+    ("ki", "KiB"),
+    ("m", "MiB"),
+    ("mi", "MiB"),
+    ("g", "GiB"),
+    ("gi", "GiB"),
+    ("t", "TiB"),
+    ("ti", "TiB"),
+];
+
 /// Far beyond any use, far below where adding it to a time overflows.
 const DURATION_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
@@ -111,7 +135,9 @@ fn factor(unit: &str, units: &[(&str, u64)], text: &str) -> Result<u64, String> 
         return Ok(*factor);
     }
     let names = names(units);
-    Err(match nearest(unit, names.iter().copied()) {
+    let lower = unit.to_lowercase();
+    let foreign = FOREIGN.iter().find(|(other, ours)| *other == lower && names.contains(ours)).map(|(_, ours)| *ours);
+    Err(match foreign.or_else(|| nearest(unit, names.iter().copied())) {
         Some(name) => format!("unknown unit `{unit}` in \"{text}\"; did you mean `{name}`?"),
         None => format!("unknown unit `{unit}` in \"{text}\"; units are {}", listed(&names, "and")),
     })
@@ -165,15 +191,48 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         let mut said = String::new();
-        for text in
-            ["", "GiB", "1 gib", "1 foo", "0.1 B", "1 MiB 2 MiB", "99999999999 TiB", "9999999999999999999", "-1 MiB", "1..5 MB"]
-        {
+        for text in [
+            "",
+            "GiB",
+            "1 gib",
+            "512Mi",
+            "1 foo",
+            "0.1 B",
+            "1 MiB 2 MiB",
+            "99999999999 TiB",
+            "9999999999999999999",
+            "-1 MiB",
+            "1..5 MB",
+        ] {
             said.push_str(&format!("{}\n", bytes(text).unwrap_err()));
         }
-        for text in ["", "5", "2 hours", "2 m", "s", "1 h 30", "0.0000001 ms", "999999999 d", "-1 s"] {
+        for text in ["", "5", "2 hours", "2 m", "3 Minutes", "2 weeks", "s", "1 h 30", "0.0000001 ms", "999999999 d", "-1 s"] {
             said.push_str(&format!("{}\n", duration(text).unwrap_err()));
         }
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @r#"
+    "" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "GiB" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    unknown unit `gib` in "1 gib"; did you mean `GiB`?
+    unknown unit `Mi` in "512Mi"; did you mean `MiB`?
+    unknown unit `foo` in "1 foo"; units are `B`, `kB`, `MB`, `GB`, `TB`, `KiB`, `MiB`, `GiB` and `TiB`
+    "0.1 B" is not a whole number of bytes
+    "1 MiB 2 MiB" is not a number of bytes; write "256 MiB"
+    "99999999999 TiB" is too large
+    "9999999999999999999" is too large
+    "-1 MiB" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "1..5 MB" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "5" has no unit; units are `ms`, `s`, `min`, `h` and `d`
+    unknown unit `hours` in "2 hours"; did you mean `h`?
+    unknown unit `m` in "2 m"; did you mean `min`?
+    unknown unit `Minutes` in "3 Minutes"; did you mean `min`?
+    unknown unit `weeks` in "2 weeks"; units are `ms`, `s`, `min`, `h` and `d`
+    "s" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "1 h 30" has no unit; units are `ms`, `s`, `min`, `h` and `d`
+    "0.0000001 ms" is finer than a nanosecond
+    "999999999 d" is longer than 100 years
+    "-1 s" does not begin with a number and a unit, as "256 MiB" or "2 h" does
+    "#);
     }
 
     proptest! {
