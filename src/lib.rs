@@ -7,3 +7,4 @@ pub(crate) mod keys;
 pub(crate) mod names;
 pub mod offsets;
 pub mod source;
+pub(crate) mod storage;
