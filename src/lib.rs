@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod config;
+pub(crate) mod demo;
 pub mod error;
 pub(crate) mod keys;
 pub(crate) mod names;
