@@ -1,0 +1,3 @@
+//! A run to look at: in-process broker, local table, no set-up.
+
+pub(crate) mod broker;
