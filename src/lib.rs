@@ -7,3 +7,5 @@ pub(crate) mod keys;
 pub(crate) mod names;
 pub mod offsets;
 pub mod source;
+pub mod storage;
+pub(crate) mod write;
