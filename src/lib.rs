@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod config;
 pub mod error;
 pub(crate) mod keys;
+pub(crate) mod live;
 pub(crate) mod names;
 pub mod offsets;
 pub mod source;
+pub mod storage;
