@@ -11,9 +11,7 @@ use roaring::RoaringTreemap;
 use crate::error::Result;
 use crate::live::dead::dead_positions;
 use crate::live::files::LiveFiles;
-use crate::write::deletes::write_position_deletes;
-use crate::write::vectors::write_vectors;
-use crate::write::{WriteTarget, WrittenFile};
+use crate::write::{FileDeletes, WriteTarget, WrittenFile, write_position_deletes, write_vectors};
 
 /// Delete files of one commit.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ pub(crate) async fn write_deletes(
     own_dead: &BTreeMap<u32, RoaringTreemap>,
 ) -> Result<DeleteFiles> {
     let mut superseded = Vec::new();
-    let mut all: Vec<(i32, &DataFile, RoaringTreemap)> = Vec::with_capacity(dead.len() + own_dead.len());
+    let mut all: Vec<FileDeletes<'_>> = Vec::with_capacity(dead.len() + own_dead.len());
     for (&data, positions) in dead {
         let before = live.deletes_of(data);
         let mut union = positions.clone();
@@ -42,23 +40,20 @@ pub(crate) async fn write_deletes(
         }
         superseded.extend(before.file_scoped.iter().chain(&before.vector).copied());
         let file = &live.data[data];
-        all.push((file.spec_id, &file.data_file, union));
+        all.push(FileDeletes { data_file: file.file(), spec_id: file.spec_id, positions: union });
     }
     let default_spec = target.metadata.default_partition_spec_id();
     for (ordinal, positions) in own_dead {
         let file = own.iter().find(|file| file.ordinal == *ordinal).expect("a row was placed in a file that was written");
-        all.push((default_spec, &file.data_file, positions.clone()));
+        all.push(FileDeletes { data_file: &file.data_file, spec_id: default_spec, positions: positions.clone() });
     }
     let mut added = Vec::with_capacity(all.len());
     if target.metadata.format_version() == FormatVersion::V3 {
-        let specs: Vec<i32> = all.iter().map(|(spec, ..)| *spec).collect();
-        let vectors: Vec<(&DataFile, RoaringTreemap)> = all.into_iter().map(|(_, file, positions)| (file, positions)).collect();
-        if !vectors.is_empty() {
-            added.extend(specs.into_iter().zip(write_vectors(target, &vectors).await?));
-        }
+        let vectors = write_vectors(target, &all).await?;
+        added.extend(all.iter().map(|deletes| deletes.spec_id).zip(vectors));
     } else {
-        for (spec, file, positions) in all {
-            added.push((spec, write_position_deletes(target, file, &positions).await?));
+        for deletes in &all {
+            added.push((deletes.spec_id, write_position_deletes(target, deletes).await?));
         }
     }
     Ok(DeleteFiles { added, superseded })

@@ -1,7 +1,7 @@
 //! Rows that wait in memory to be written, and which of them still matter.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::{concat_batches, filter_record_batch, interleave};
 
 use crate::error::{Error, Result};
 
@@ -120,4 +120,11 @@ pub(super) fn carry_over(rows: &RecordBatch, columns: &[String], kept: &[RecordB
         arrays[at] = interleave(&sources, &picks).map_err(broken)?;
     }
     RecordBatch::try_new(schema, arrays).map_err(broken)
+}
+
+/// All rows and their entries as one batch.
+pub(super) fn joined(parts: Vec<(RecordBatch, Vec<u32>)>) -> Result<Vec<(RecordBatch, Vec<u32>)>> {
+    let Some((first, _)) = parts.first() else { return Ok(parts) };
+    let rows = concat_batches(&first.schema(), parts.iter().map(|(rows, _)| rows)).map_err(|e| Error::broken(format!("join rows: {e}")))?;
+    Ok(vec![(rows, parts.into_iter().flat_map(|(_, entries)| entries).collect())])
 }

@@ -18,7 +18,7 @@ use roaring::RoaringTreemap;
 use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{Config, Late, MatchScope, MergeConfig, Mode, Unmapped};
 use crate::counts::Counts;
-use crate::decode::{Decoded, RejectReason, decode_key};
+use crate::decode::{Decoded, KeyDecoder, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, VersionCodec};
@@ -45,7 +45,7 @@ pub(crate) struct BatchSpec<'a> {
     /// The table as loaded.
     pub(crate) table: &'a LoadedTable,
     /// What is alive at its head.
-    pub(crate) live: &'a LiveFiles,
+    pub(crate) live: &'a Arc<LiveFiles>,
     /// Store of the table.
     pub(crate) store: &'a Store,
     /// Late and future.
@@ -80,9 +80,10 @@ pub(crate) struct Collected {
 /// The codecs of a merge job's columns.
 #[derive(Debug)]
 pub(crate) struct MergeColumns<'a> {
-    pub(crate) config: &'a MergeConfig,
-    pub(crate) keys: KeyCodec,
-    pub(crate) versions: VersionCodec,
+    config: &'a MergeConfig,
+    keys: Arc<KeyCodec>,
+    versions: Arc<VersionCodec>,
+    tombstones: Option<KeyDecoder>,
     id: Vec<usize>,
     event_time: usize,
     order_by: Vec<usize>,
@@ -100,8 +101,9 @@ impl<'a> MergeColumns<'a> {
         let (id, event_time, order_by) = (indexes(&merge.id)?, index(&merge.event_time)?, indexes(&merge.order_by)?);
         Ok(Self {
             config: merge,
-            keys: KeyCodec::new(types(&id))?,
-            versions: VersionCodec::new(schema.field(event_time).data_type().clone(), &types(&order_by))?,
+            keys: Arc::new(KeyCodec::new(types(&id))?),
+            versions: Arc::new(VersionCodec::new(schema.field(event_time).data_type().clone(), &types(&order_by))?),
+            tombstones: None,
             id,
             event_time,
             order_by,
@@ -117,24 +119,28 @@ impl<'a> MergeColumns<'a> {
     /// Searches the ids of a batch in the live files of a table.
     pub(crate) async fn lookup(
         &self,
-        live: &LiveFiles,
+        live: &Arc<LiveFiles>,
         table: &LoadedTable,
-        dedupe: &Dedupe,
+        dedupe: &mut Dedupe,
         store: &Store,
         watermark: Option<i64>,
     ) -> Result<Matches> {
         let watermark = watermark.filter(|_| self.config.match_scope == MatchScope::Watermark);
         let lookup_spec = LookupSpec {
-            schema: table.metadata.current_schema(),
-            id: &self.config.id,
-            event_time: &self.config.event_time,
-            order_by: &self.config.order_by,
-            keys: &self.keys,
-            versions: &self.versions,
-            kept: &self.kept,
+            schema: Arc::clone(table.metadata.current_schema()),
+            id: self.config.id.clone(),
+            event_time: self.config.event_time.clone(),
+            order_by: self.config.order_by.clone(),
+            keys: Arc::clone(&self.keys),
+            versions: Arc::clone(&self.versions),
+            kept: self.kept.clone(),
             min_event_time: watermark.map(|micros| self.versions.from_micros(micros)),
         };
-        lookup(live, &lookup_spec, dedupe.keys(), store).await
+        // The searching tasks share the ids, and give them back when they have ended.
+        let ids = Arc::new(dedupe.take_keys());
+        let matches = lookup(live, &lookup_spec, &ids, store).await?;
+        dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
+        Ok(matches)
     }
 }
 
@@ -205,8 +211,8 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         for reject in &decoded.rejects {
             self.reject(chunk, reject.record, reject.reason, &reject.detail);
         }
-        for &record in &decoded.tombstones {
-            self.delete(chunk, record)?;
+        if !decoded.tombstones.is_empty() {
+            self.deletes(chunk, &decoded.tombstones)?;
         }
         if decoded.rows.num_rows() > 0 {
             self.rows(chunk, decoded)?;
@@ -325,29 +331,34 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         }
     }
 
-    /// A tombstone: a version of the id in its key, at the record's timestamp, without a row.
-    fn delete(&mut self, chunk: &Chunk, at: u32) -> Result<()> {
-        let Some(columns) = self.columns.take() else {
+    /// Tombstones: each is a version of the id in its key, at the record's timestamp, without a row.
+    fn deletes(&mut self, chunk: &Chunk, records: &[u32]) -> Result<()> {
+        let Some(mut columns) = self.columns.take() else {
             return Err(Error::broken("a tombstone was taken as a delete in append mode"));
         };
-        let record = &chunk.records[at as usize];
-        let key = record.key.map(|span| chunk.bytes(span));
-        match (decode_key(key, &columns.config.id, columns.keys.types()), record.timestamp_ms) {
-            (Err(detail), _) => self.reject(chunk, at, RejectReason::NoId, &detail),
-            (_, None) => self.reject(chunk, at, RejectReason::NoEventTime, "a tombstone without a timestamp has no version"),
-            (Ok(ids), Some(timestamp_ms)) => {
-                let micros = timestamp_ms.saturating_mul(1_000);
-                if let Sorted::Take = self.judge(chunk, at, micros) {
-                    let keys = columns.keys.encode(&ids)?;
-                    let version = columns.versions.lowest_at(columns.versions.from_micros(micros))?;
-                    let mut none = Buffered::none();
-                    match keys.get(0) {
-                        Some(key) => {
-                            self.offer(key, version, record, Place::Delete, &mut none);
-                        }
-                        None => self.reject(chunk, at, RejectReason::NoId, "the key holds no id"),
-                    }
-                }
+        if columns.tombstones.is_none() {
+            let schema = self.spec.table.metadata.current_schema();
+            columns.tombstones = Some(KeyDecoder::new(schema, &columns.config.id, &self.spec.config.format)?);
+        }
+        let decoded = columns.tombstones.as_mut().expect("made above").decode(chunk, records);
+        for reject in &decoded.rejects {
+            self.reject(chunk, reject.record, reject.reason, &reject.detail);
+        }
+        let keys = columns.keys.encode(&decoded.columns)?;
+        for (row, &at) in decoded.origins.iter().enumerate() {
+            let record = &chunk.records[at as usize];
+            let Some(key) = keys.get(row) else {
+                self.reject(chunk, at, RejectReason::NoId, "an id in the record key is null or NaN");
+                continue;
+            };
+            let Some(timestamp_ms) = record.timestamp_ms else {
+                self.reject(chunk, at, RejectReason::NoEventTime, "a tombstone without a timestamp has no version");
+                continue;
+            };
+            let micros = timestamp_ms.saturating_mul(1_000);
+            if let Sorted::Take = self.judge(chunk, at, micros) {
+                let version = columns.versions.lowest_at(columns.versions.from_micros(micros))?;
+                self.offer(key, version, record, Place::Delete, &mut Buffered::none());
             }
         }
         self.columns = Some(columns);
@@ -391,11 +402,17 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         }
         self.match_new_ids().await?;
         self.observer.phase(Phase::Write);
-        let buffered = std::mem::take(&mut self.buffer);
-        for mut batch in buffered.into_batches() {
+        let mut survivors = Vec::new();
+        for mut batch in std::mem::take(&mut self.buffer).into_batches() {
             self.drop_stale(&mut batch);
             let kept = self.with_kept_columns(&batch)?;
-            let Some((rows, entries)) = batch.survivors(kept)? else { continue };
+            survivors.extend(batch.survivors(kept)?);
+        }
+        if !self.spec.table.metadata.default_sort_order().is_unsorted() {
+            // Rows are in order only within one write, and each write of a sorted table makes files of its own.
+            survivors = buffer::joined(survivors)?;
+        }
+        for (rows, entries) in survivors {
             let row_ids = self.row_ids(&entries);
             if self.writer.is_none() {
                 self.writer = Some(DataWriter::new(self.target())?);
@@ -413,7 +430,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
 
     /// Searches the ids that have come since the last flush in the head.
     async fn match_new_ids(&mut self) -> Result<()> {
-        let (Some(columns), Some(dedupe)) = (&self.columns, &self.dedupe) else { return Ok(()) };
+        let (Some(columns), Some(dedupe)) = (&self.columns, &mut self.dedupe) else { return Ok(()) };
         let ids = u32::try_from(dedupe.keys().len()).expect("checked on insert");
         if ids > self.probed && !self.spec.live.data.is_empty() {
             self.observer.phase(Phase::Match);

@@ -78,14 +78,14 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 
     /// Tries until the ancestry says done or moved, or the attempts are used up.
-    pub(super) async fn commit(mut self, mut live: LiveFiles) -> Result<Ending> {
+    pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>) -> Result<Ending> {
         let retry = Retry::of(&self.base.metadata);
         for attempt in 0..=retry.retries {
             if attempt > 0 {
                 tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
             }
-            let Some(tried) = self.attempt(&live, attempt).await? else { return Ok(Ending::Redo) };
-            let cause = match tried.outcome {
+            let Some((tried, outcome)) = self.attempt(&live, attempt).await? else { return Ok(Ending::Redo) };
+            let cause = match outcome {
                 CommitOutcome::Committed => return Ok(self.done(tried.snapshot_id, &tried, attempt + 1, &live)),
                 CommitOutcome::Refused(cause) => {
                     tracing::info!(attempt, %cause, "the commit was refused");
@@ -131,7 +131,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 
     /// One attempt on the current base; none where a row is missing that was dropped against an earlier head.
-    async fn attempt(&mut self, live: &LiveFiles, attempt: u32) -> Result<Option<Tried>> {
+    async fn attempt(&mut self, live: &LiveFiles, attempt: u32) -> Result<Option<(Tried, CommitOutcome)>> {
         let set = self.merge();
         if set.row_missing {
             return Ok(None);
@@ -183,7 +183,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let mut written = prepared.written;
         written.extend(files.deletes.iter().map(|(_, file)| file.file_path().to_owned()));
         let outcome = self.job.catalog.swap(&prepared.change).await;
-        Ok(Some(Tried { outcome, snapshot_id, written, files }))
+        Ok(Some((Tried { snapshot_id, written, files }, outcome)))
     }
 
     fn merge(&self) -> MergeSet {
@@ -234,10 +234,10 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 
     /// Takes the new head as base and searches the ids in it.
-    async fn rebase(&mut self, table: LoadedTable) -> Result<LiveFiles> {
+    async fn rebase(&mut self, table: LoadedTable) -> Result<Arc<LiveFiles>> {
         let branch = &self.job.config.table.branch;
-        let live = LiveFiles::load(&table.metadata, table.metadata.snapshot_for_ref(branch), self.job.store).await?;
-        if let (Some(dedupe), Mode::Merge(config)) = (&self.collected.dedupe, &self.job.config.mode) {
+        let live = Arc::new(LiveFiles::load(&table.metadata, table.metadata.snapshot_for_ref(branch), self.job.store).await?);
+        if let (Some(dedupe), Mode::Merge(config)) = (&mut self.collected.dedupe, &self.job.config.mode) {
             self.job.observer.phase(Phase::Match);
             let columns = MergeColumns::of_table(config, &table, Vec::new())?;
             let min_event_time = self.pulled.state.progress().and_then(|p| p.watermark);
@@ -291,9 +291,8 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 }
 
-/// One attempt and its answer.
+/// One attempt.
 struct Tried {
-    outcome: CommitOutcome,
     snapshot_id: i64,
     /// Files that only this attempt named.
     written: Vec<String>,

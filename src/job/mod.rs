@@ -9,9 +9,10 @@
 //! 5. File names carry the run's UUID: no run can overwrite or delete another's files.
 
 mod commit;
-mod settle;
+pub(crate) mod settle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use iceberg::{NamespaceIdent, TableIdent};
@@ -35,7 +36,7 @@ use crate::report::{BatchReport, Outcome};
 use crate::source::{Cut, PullLimits, Reached, Source, Stop};
 use crate::state::{self, State};
 use crate::storage::Store;
-use crate::table::fit::fit;
+use crate::table::fit::{fit, supplied};
 use crate::watermark::Judge;
 
 /// Bytes that the process needs besides what a batch holds: code, librdkafka's threads, one chunk in each hand.
@@ -171,7 +172,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         for redo in 0..REDOS_MAX {
             self.observer.phase(Phase::Plan);
             let table = self.load().await?;
-            let supplied = fit(self.config, &table.metadata)?;
+            let supplied = Supplied::of(self.config, &table)?;
             let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
             state::may_begin(&state, &table, &self.config.name, first_run)?;
             self.settle_rejects(&table, &state, &mut ended.warnings).await?;
@@ -238,7 +239,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let began_ms = (self.run.now_ms)();
         let names = FileNames::new(&self.config.name, self.run.id);
         let names = names.attempt(pulled.redo * 100);
-        let live = LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?;
+        let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
         let door = self.rejects(&names);
         let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
@@ -264,7 +265,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     fn collect(
         &self,
         pulled: &Pulled,
-        live: &LiveFiles,
+        live: &Arc<LiveFiles>,
         names: &FileNames,
         door: &Rejects<'_, C>,
     ) -> Result<(crate::batch::Collected, Reached)> {
@@ -303,7 +304,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         usize::try_from(batch).unwrap_or(usize::MAX)
     }
 
-    fn decoder(&self, table: &LoadedTable, supplied: &crate::table::fit::Supplied) -> Result<Decoder> {
+    fn decoder(&self, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
         Decoder::new(DecodeSpec {
             schema: table.metadata.current_schema().clone(),
             supplied: supplied.json.clone(),
@@ -366,8 +367,30 @@ pub(crate) struct Pulled {
     pub(crate) state: State,
     pub(crate) bounds: TopicBounds,
     pub(crate) plan: Plan,
-    pub(crate) supplied: crate::table::fit::Supplied,
+    pub(crate) supplied: Supplied,
     pub(crate) redo: u32,
+}
+
+/// Which columns of the table the job fills.
+#[derive(Debug, Clone)]
+pub(crate) struct Supplied {
+    /// From JSON fields.
+    pub(crate) json: BTreeSet<String>,
+    /// Not at all.
+    pub(crate) unmapped: Vec<String>,
+}
+
+impl Supplied {
+    /// Refuses a table that the job cannot run on.
+    pub(crate) fn of(config: &Config, table: &LoadedTable) -> Result<Self> {
+        fit(config, &table.metadata)?;
+        let schema = table.metadata.current_schema();
+        let mut json = supplied(config, schema);
+        let fields = schema.as_struct().fields().iter();
+        let unmapped = fields.map(|field| field.name.clone()).filter(|name| !json.contains(name)).collect();
+        json.retain(|name| !config.metadata.contains_key(name));
+        Ok(Self { json, unmapped })
+    }
 }
 
 /// Epoch and number of the batch after the given one.

@@ -1,10 +1,13 @@
 //! What a run does for the rejects table: before it plans, it finishes what an earlier run left open; after its commit, its own.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::batch::pipeline::{PullPlan, collect};
 use crate::batch::{BatchSpec, RejectSink};
 use crate::catalog::{Catalog, LoadedTable};
 use crate::error::{Error, Result};
-use crate::job::Job;
+use crate::job::{Job, Supplied};
 use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::Phase;
@@ -13,7 +16,6 @@ use crate::progress::{PendingRejects, Progress};
 use crate::rejects::Rejects;
 use crate::source::{PullLimits, Source, StartAt, Stop};
 use crate::state::State;
-use crate::table::fit::fit;
 
 impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// Appends rejects that a dead run left pending, and takes out those of batches that a rollback undid.
@@ -48,8 +50,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         door: &Rejects<'_, C>,
         names: &FileNames,
     ) -> Result<PendingRejects> {
-        let live = LiveFiles::load(&table.metadata, None, self.store).await?;
-        let supplied = fit(self.config, &table.metadata)?;
+        let live = Arc::new(LiveFiles::load(&table.metadata, None, self.store).await?);
+        let supplied = Supplied::of(self.config, table)?;
         let spec = BatchSpec {
             config: self.config,
             table,
@@ -59,7 +61,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             names: names.clone(),
             rejects_only: true,
         };
-        let mut ranges = std::collections::BTreeMap::new();
+        let mut ranges = BTreeMap::new();
         for (&partition, &end) in &progress.end {
             let start = progress.start.get(&partition).copied().unwrap_or(end);
             let start = progress.skipped.get(&partition).map_or(start, |&(_, resumed)| resumed);

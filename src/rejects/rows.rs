@@ -62,6 +62,7 @@ pub(crate) struct RejectRows {
     timestamps: Vec<Option<i64>>,
     keys: LargeBinaryBuilder,
     values: LargeBinaryBuilder,
+    header_count: i32,
     header_ends: Vec<i32>,
     header_names: StringBuilder,
     header_values: LargeBinaryBuilder,
@@ -81,10 +82,11 @@ impl RejectRows {
         self.keys.append_option(bytes(record.key));
         self.values.append_option(bytes(record.value));
         for header in &chunk.headers[record.headers.range()] {
+            self.header_count += 1;
             self.header_names.append_value(String::from_utf8_lossy(chunk.bytes(header.name)));
             self.header_values.append_option(bytes(header.value));
         }
-        self.header_ends.push(i32::try_from(self.header_names.len()).expect("rejects are flushed far below 2^31 headers"));
+        self.header_ends.push(self.header_count);
         self.reasons.push(reason);
         self.details.append_value(detail);
         self.bytes += bytes(record.key).map_or(0, <[u8]>::len) + bytes(record.value).map_or(0, <[u8]>::len) + detail.len() + 64;

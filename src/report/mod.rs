@@ -1,10 +1,24 @@
 //! What one invocation did, as a value: printed as one JSON document or as text, written as a result file and as metrics.
 //!
-//! Pure but for the two files it writes. The report is the metric: nothing is counted anywhere else.
+//! Pure but for the two files it writes. The report is the metric: nothing is counted anywhere else. A value that is not known is
+//! left out of every form, never shown as a zero.
+
+mod file;
+pub(crate) mod human;
+pub mod json;
+pub mod metrics;
+pub mod result;
+#[cfg(test)]
+mod sample;
+pub mod text;
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
 
 use serde::Serialize;
 
 use crate::counts::Counts;
+use crate::error::{Error, Mistakes};
 use crate::offsets::Offsets;
 
 /// What one `run` did. Its JSON form is a contract.
@@ -101,9 +115,9 @@ pub struct BatchReport {
 #[derive(Debug, Clone, Serialize)]
 pub struct OffsetsReport {
     /// Next offset to read before the batch.
-    pub start: std::collections::BTreeMap<String, Offsets>,
+    pub start: BTreeMap<String, Offsets>,
     /// Next offset to read after it.
-    pub end: std::collections::BTreeMap<String, Offsets>,
+    pub end: BTreeMap<String, Offsets>,
 }
 
 /// Files of one batch.
@@ -130,4 +144,67 @@ pub struct ErrorReport {
     pub causes: Vec<String>,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl ErrorReport {
+    /// The message, its causes and the hint of an error. The mistakes of a job file are one cause each, and a cause that its
+    /// predecessor already spells out (many libraries print their source with themselves) is not repeated.
+    pub fn from_error(error: &Error) -> Self {
+        let message = error.to_string();
+        let causes = match error {
+            Error::Job { mistakes, .. } => mistakes.0.iter().map(|mistake| Mistakes(vec![mistake.clone()]).to_string()).collect(),
+            _ => causes(&message, error),
+        };
+        Self { message, causes, hint: error.hint() }
+    }
+}
+
+fn causes(message: &str, error: &Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !causes.last().map_or(message, String::as_str).contains(&text) {
+            causes.push(text);
+        }
+        source = cause.source();
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Mistake;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        #[source]
+        source: Option<Box<Self>>,
+    }
+
+    fn layers(texts: &[&'static str]) -> Layer {
+        let (text, rest) = texts.split_first().unwrap();
+        Layer { text, source: (!rest.is_empty()).then(|| Box::new(layers(rest))) }
+    }
+
+    #[test]
+    fn causes_are_listed_outermost_first_and_not_twice() {
+        let error = Error::unavailable("load the table `a.b`", layers(&["request failed: timeout", "timeout", "os error 110"]));
+        let report = ErrorReport::from_error(&error);
+        assert_eq!(report.message, "could not load the table `a.b`");
+        assert_eq!(report.causes, ["request failed: timeout", "os error 110"]);
+        assert!(report.hint.unwrap().contains("running again is safe"));
+    }
+
+    #[test]
+    fn each_mistake_of_a_job_file_is_a_cause() {
+        let mistake = |line, message: &str| Mistake { line, message: message.into() };
+        let mistakes = Mistakes(vec![mistake(Some(3), "unknown key `tpoic`"), mistake(None, "`name` is missing")]);
+        let report = ErrorReport::from_error(&Error::Job { file: "job.toml".into(), mistakes });
+        assert_eq!(report.causes, ["line 3: unknown key `tpoic`", "`name` is missing"]);
+        assert_eq!(report.hint, None);
+    }
 }

@@ -242,7 +242,7 @@ impl DataWriter {
         let location = self.target.location(&folder, ".parquet");
         let columns = if lineage { &self.lineage } else { &self.plain };
         let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet))?;
-        let upload = self.target.store.writer(&location).await?;
+        let upload = self.target.store.writer(&location)?;
         let ordinal = u32::try_from(self.locations.len()).expect("a batch has fewer than 2^32 files");
         self.locations.push(location.clone());
         Ok(OpenFile {
