@@ -70,7 +70,7 @@ pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
     let rows_after = write_list(&draft, &location, list, sequence_number).await?;
     written.push(location.clone());
 
-    let superseded: Vec<&DataFile> = draft.files.superseded.iter().map(|&i| &draft.live.deletes[i].data_file).collect();
+    let superseded: Vec<&DataFile> = draft.files.superseded.iter().map(|&i| draft.live.deletes[i].file()).collect();
     let summary = summary(draft.files, &superseded, parent.map(|p| p.summary()), draft.summary.clone());
     let builder = Snapshot::builder()
         .with_snapshot_id(draft.snapshot_id)
@@ -138,13 +138,13 @@ impl Manifests<'_> {
         let mut gone: HashMap<usize, Vec<&DataFile>> = HashMap::new();
         for &delete in &self.draft.files.superseded {
             let delete = &live.deletes[delete];
-            gone.entry(delete.manifest).or_default().push(&delete.data_file);
+            gone.entry(delete.manifest).or_default().push(delete.file());
         }
-        for (at, manifest) in live.manifests.iter().enumerate() {
+        for (at, manifest) in live.manifests.iter().map(|manifest| &manifest.file).enumerate() {
             if let Some(gone) = gone.get(&at) {
                 let rewritten = self.rewrite(&[manifest], gone).await?;
                 self.list.push(rewritten);
-            } else if manifest.has_added_files() || manifest.has_existing_files() {
+            } else {
                 self.list.push(manifest.clone());
             }
         }

@@ -86,6 +86,17 @@ impl Dedupe {
         if beats { Offered::Beats(at, std::mem::replace(survivor, entry).place) } else { Offered::Beaten }
     }
 
+    /// Lends the ids out; nothing may be offered until they are restored.
+    pub(crate) fn take_keys(&mut self) -> KeyMap {
+        std::mem::take(&mut self.keys)
+    }
+
+    /// Takes the ids back.
+    pub(crate) fn restore_keys(&mut self, keys: KeyMap) {
+        assert_eq!(keys.len(), self.entries.len(), "each id has an entry");
+        self.keys = keys;
+    }
+
     /// The ids, by ordinal.
     pub(crate) fn keys(&self) -> &KeyMap {
         &self.keys

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, StringArray, new_null_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -121,6 +121,7 @@ impl PartialOrd for Version {
 #[derive(Debug)]
 pub(crate) struct VersionCodec {
     event_time: DataType,
+    order_types: Vec<DataType>,
     order: Option<RowConverter>,
 }
 
@@ -134,15 +135,15 @@ pub(crate) struct Versions {
 
 impl VersionCodec {
     /// `event_time` must be a date or timestamp type; `order` may be empty.
-    pub(crate) fn new(event_time: DataType, order: &[DataType]) -> Result<Self> {
+    pub(crate) fn new(event_time: DataType, order_types: &[DataType]) -> Result<Self> {
         if !matches!(event_time, DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)) {
             return Err(Error::setup(
                 format!("`merge.event_time` is a column of type {event_time}"),
                 "an event time must be a date or a timestamp column",
             ));
         }
-        let order = if order.is_empty() { None } else { Some(converter(order)?) };
-        Ok(Self { event_time, order })
+        let order = if order_types.is_empty() { None } else { Some(converter(order_types)?) };
+        Ok(Self { event_time, order_types: order_types.to_vec(), order })
     }
 
     /// Encodes one event-time column and the `order_by` columns.
@@ -152,6 +153,19 @@ impl VersionCodec {
             Some(converter) => Some(converter.convert_columns(order).map_err(|e| Error::broken(format!("order columns: {e}")))?),
         };
         Ok(Versions { event_times: event_times(event_time)?, nulls: event_time.nulls().cloned(), order })
+    }
+
+    /// The lowest version at an event time: every `order_by` column null. Deletes have this one.
+    pub(crate) fn lowest_at(&self, event_time: i64) -> Result<Version> {
+        let order = match &self.order {
+            None => Box::default(),
+            Some(converter) => {
+                let nulls: Vec<ArrayRef> = self.order_types.iter().map(|kind| new_null_array(kind, 1)).collect();
+                let rows = converter.convert_columns(&nulls).map_err(|e| Error::broken(format!("order columns: {e}")))?;
+                rows.row(0).data().into()
+            }
+        };
+        Ok(Version { event_time, order })
     }
 
     /// An event time of this codec's unit in µs since the epoch.

@@ -58,6 +58,11 @@ impl Plan {
         self.ranges.values().map(|at| at.range.len()).sum()
     }
 
+    /// Where the partitions to read begin: the ends of a pull that came nowhere.
+    pub fn starts_of_ranges(&self) -> Offsets {
+        self.ranges.iter().map(|(&partition, at)| (partition, at.range.start())).collect()
+    }
+
     /// Offsets that a batch with these ends leaves behind.
     pub fn remaining(&self, ends: &Offsets) -> u64 {
         let read: i64 = self.starts.iter().map(|(p, start)| ends.get(p).map_or(0, |end| end - start)).sum();

@@ -34,8 +34,8 @@ impl State {
     }
 }
 
-/// Finds the state of `job` on `branch`. `first_run` is the user's word that there is none.
-pub async fn find(table: &LoadedTable, branch: &str, job: &str, first_run: bool) -> Result<State> {
+/// Finds the state of `job` on `branch`.
+pub async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result<State> {
     let metadata = &table.metadata;
     let head = head(table, branch)?;
     let key = StateProperty::key(job, branch);
@@ -61,19 +61,6 @@ pub async fn find(table: &LoadedTable, branch: &str, job: &str, first_run: bool)
             Some(property) => (Some(trusted(table, job, &property, parent).await?), false),
         },
     };
-    let fresh = metadata.last_sequence_number() == 0 && metadata.snapshots().len() == 0;
-    if found.is_none() && !fresh && !first_run {
-        return Err(Error::refused(
-            format!("table `{}` has snapshots, but none of job `{job}` on branch `{branch}`", table.ident),
-            "if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name",
-        ));
-    }
-    if found.is_some() && first_run {
-        return Err(Error::refused(
-            format!("`--first-run` was given, but job `{job}` has a state in table `{}`", table.ident),
-            "leave the flag out: the run goes on where the last one ended",
-        ));
-    }
     Ok(State { head, found, rolled_back })
 }
 
@@ -86,6 +73,22 @@ fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {
         ));
     }
     Ok(head)
+}
+
+/// Whether a run may begin from this state: a first run is proved by a table that never had a snapshot, or said by the user.
+pub fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool) -> Result<()> {
+    let fresh = table.metadata.last_sequence_number() == 0 && table.metadata.snapshots().len() == 0;
+    match &state.found {
+        None if !fresh && !first_run => Err(Error::refused(
+            format!("table `{}` has snapshots, but no state of job `{job}`", table.ident),
+            "if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name",
+        )),
+        Some(_) if first_run => Err(Error::refused(
+            format!("`--first-run` was given, but job `{job}` has a state in table `{}`", table.ident),
+            "leave the flag out: the run goes on where the last one ended",
+        )),
+        _ => Ok(()),
+    }
 }
 
 enum Walk {

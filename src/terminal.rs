@@ -3,22 +3,20 @@
 //! An edge: the only room besides `main.rs` that writes to stderr. Never writes to stdout (that is the report's) and never changes
 //! what a run does. Log lines go through the same door as the progress line, so that neither tears the other.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
-use tracing::level_filters::LevelFilter;
-use tracing::{Subscriber, debug, info};
+use tracing::{Subscriber, debug, info, warn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::error::{Error, Result};
+use crate::cli::{Form, LogLevel, Progress};
 use crate::observe::{Observer, Phase};
 use crate::report::human;
 
@@ -27,48 +25,32 @@ const RUN: &str = "tidegate::run";
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// When to show the progress line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ShowProgress {
-    /// When stderr is a terminal.
-    Auto,
-    /// Never.
-    Never,
-}
-
-/// Form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// How to log.
-#[derive(Debug, Clone, Copy)]
-pub struct Logging<'a> {
-    /// Form of the lines.
-    pub format: LogFormat,
-    /// What is logged of tidegate itself; of its libraries only warnings and errors.
-    pub level: LevelFilter,
-    /// Value of `TIDEGATE_LOG`: filter directives that take the place of `level`.
-    pub directives: Option<&'a str>,
-    /// Whether to colour text lines.
-    pub colour: bool,
+/// Starts logging and the progress line of a run. Call it once, before anything is logged.
+pub fn init(progress: Progress, format: Form, level: LogLevel) -> Watcher {
+    #[expect(clippy::disallowed_methods, reason = "the edge reads the environment")]
+    let directives = std::env::var("TIDEGATE_LOG").ok();
+    let is_terminal = io::stderr().is_terminal();
+    let screen = Screen::new(progress, is_terminal);
+    let (filter, mistake) = filter(level, directives.as_deref());
+    // A second call would be a mistake of ours, but none that a run should end for.
+    tracing_subscriber::registry().with(lines(format, is_terminal, filter, &screen)).try_init().ok();
+    if let Some(mistake) = mistake {
+        warn!("`TIDEGATE_LOG` is not a log filter and has no effect: {mistake}");
+    }
+    Watcher { bars: Bars::new(&screen) }
 }
 
 /// The one way to stderr. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Screen {
+struct Screen {
     line: Option<MultiProgress>,
     print: fn(&[u8]) -> io::Result<()>,
 }
 
 impl Screen {
-    /// With room for a progress line where one is wanted and `stderr_is_terminal`.
-    pub fn new(progress: ShowProgress, stderr_is_terminal: bool) -> Self {
-        let wanted = progress == ShowProgress::Auto && stderr_is_terminal;
+    /// With room for a progress line where one is wanted and can be shown.
+    fn new(progress: Progress, is_terminal: bool) -> Self {
+        let wanted = progress == Progress::Auto && is_terminal;
         // indicatif also knows terminals that cannot move a cursor.
         Self { line: wanted.then(MultiProgress::new).filter(|line| !line.is_hidden()), print: |text| io::stderr().write_all(text) }
     }
@@ -100,47 +82,51 @@ impl<'a> MakeWriter<'a> for Screen {
     }
 }
 
-/// Sends log lines, those of librdkafka included, to the screen from now on.
-pub fn init_logging(logging: &Logging<'_>, screen: &Screen) -> Result<()> {
-    let layers = layers(logging, screen)?;
-    let started = tracing_subscriber::registry().with(layers).try_init();
-    started.map_err(|e| Error::broken(format!("logging was started twice: {e}")))
-}
-
-fn layers<S>(logging: &Logging<'_>, screen: &Screen) -> Result<Box<dyn Layer<S> + Send + Sync>>
+/// Log lines on the screen, those of librdkafka included.
+fn lines<S>(format: Form, colour: bool, filter: EnvFilter, screen: &Screen) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = filter(logging)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(screen.clone());
-    Ok(match logging.format {
-        LogFormat::Text => lines.with_ansi(logging.colour).with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
-    })
+    match format {
+        Form::Text => lines.with_ansi(colour).with_filter(filter).boxed(),
+        Form::Json => lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+    }
 }
 
-fn filter(logging: &Logging<'_>) -> Result<EnvFilter> {
-    let directives = match logging.directives.filter(|directives| !directives.trim().is_empty()) {
-        // librdkafka says at `info` what it says to nobody in particular; who wants that has to name it.
-        Some(own) if !own.contains("librdkafka") => format!("librdkafka=warn,{own}"),
-        Some(own) => own.to_owned(),
-        None => format!("{},tidegate={}", logging.level.min(LevelFilter::WARN), logging.level),
+/// What is logged: of tidegate itself from `level` on, of its libraries only warnings and errors; or what `directives` say. Where
+/// those are no filter, what is wrong with them: a slip in a variable must not end a run.
+fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<String>) {
+    let own = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
     };
-    EnvFilter::try_new(directives).map_err(|e| {
-        Error::setup(format!("`TIDEGATE_LOG` is not a log filter: {e}"), "write it as in `info` or `warn,tidegate=debug`")
-    })
+    let libraries = if level == LogLevel::Error { "error" } else { "warn" };
+    let usual = || EnvFilter::new(format!("{libraries},tidegate={own}"));
+    let Some(directives) = directives.filter(|directives| !directives.trim().is_empty()) else {
+        return (usual(), None);
+    };
+    // librdkafka says at `info` what few want to know; who does has to name it.
+    let quiet = if directives.contains("librdkafka") { "" } else { "librdkafka=warn," };
+    match EnvFilter::try_new(format!("{quiet}{directives}")) {
+        Ok(filter) => (filter, None),
+        Err(error) => (usual(), Some(error.to_string())),
+    }
 }
 
 /// Shows the phase and how far the batch is, on one line that is gone when the run ends.
 #[derive(Debug)]
-pub struct Bars {
+struct Bars {
     line: ProgressBar,
     bytes: Arc<AtomicU64>,
 }
 
 impl Bars {
     /// None where the screen has no progress line.
-    pub fn new(screen: &Screen) -> Option<Self> {
+    fn new(screen: &Screen) -> Option<Self> {
         let line = screen.line.as_ref()?.add(ProgressBar::new(0));
         line.set_style(waiting());
         line.enable_steady_tick(TICK);
@@ -203,7 +189,7 @@ impl Drop for Bars {
 
 /// Logs each phase at `info` and each chunk at `debug`.
 #[derive(Debug)]
-pub struct Logs;
+struct Logs;
 
 impl Observer for Logs {
     fn phase(&self, phase: Phase) {
@@ -219,20 +205,20 @@ impl Observer for Logs {
     }
 }
 
-/// Logs, and the progress line where there is one.
+/// Watches a run: logs it, and shows the progress line where there is one.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watcher {
     bars: Option<Bars>,
 }
 
-impl Watch {
-    /// Watches on this screen until it is dropped; print nothing past the screen before that.
-    pub fn new(screen: &Screen) -> Self {
-        Self { bars: Bars::new(screen) }
+impl Watcher {
+    /// Takes the progress line away, so that something else can be printed.
+    pub fn finish(&self) {
+        self.bars.iter().for_each(|bars| bars.line.finish_and_clear());
     }
 }
 
-impl Observer for Watch {
+impl Observer for Watcher {
     fn phase(&self, phase: Phase) {
         Logs.phase(phase);
         self.bars.iter().for_each(|bars| bars.phase(phase));
@@ -321,22 +307,17 @@ mod tests {
         (Screen { line: Some(line), print }, paper)
     }
 
-    fn logging(level: LevelFilter, directives: Option<&str>) -> Logging<'_> {
-        Logging { format: LogFormat::Text, level, directives, colour: false }
-    }
-
-    fn logged(logging: &Logging<'_>, work: impl FnOnce()) -> Vec<String> {
-        let (screen, paper) = screen();
-        let before = paper.lines().len();
-        with_default(tracing_subscriber::registry().with(layers(logging, &screen).unwrap()), work);
-        paper.lines().split_off(before)
+    /// Runs `work` with its log on the screen.
+    fn logging(level: LogLevel, directives: Option<&str>, screen: &Screen, work: impl FnOnce()) {
+        let (filter, _) = filter(level, directives);
+        with_default(tracing_subscriber::registry().with(lines(Form::Text, false, filter, screen)), work);
     }
 
     #[test]
     fn a_progress_line_and_log_lines_do_not_tear_each_other() {
         let (screen, paper) = screen();
-        let watch = Watch::new(&screen);
-        with_default(tracing_subscriber::registry().with(layers(&logging(LevelFilter::DEBUG, None), &screen).unwrap()), || {
+        let watch = Watcher { bars: Bars::new(&screen) };
+        logging(LogLevel::Debug, None, &screen, || {
             watch.planned(2_000_000);
             watch.phase(Phase::Pull);
             for n in 1..=100 {
@@ -372,7 +353,7 @@ mod tests {
         let (mut screen, _) = screen();
         let bars = Bars::new(&screen).unwrap();
         screen.print = |_| Err(io::ErrorKind::BrokenPipe.into());
-        with_default(tracing_subscriber::registry().with(layers(&logging(LevelFilter::INFO, None), &screen).unwrap()), || {
+        logging(LogLevel::Info, None, &screen, || {
             Logs.phase(Phase::Plan);
             bars.phase(Phase::Plan);
         });
@@ -391,8 +372,8 @@ mod tests {
 
     #[test]
     fn without_a_terminal_there_is_no_line() {
-        assert!(Bars::new(&Screen::new(ShowProgress::Auto, false)).is_none());
-        assert!(Bars::new(&Screen::new(ShowProgress::Never, true)).is_none());
+        assert!(Bars::new(&Screen::new(Progress::Auto, false)).is_none());
+        assert!(Bars::new(&Screen::new(Progress::Never, true)).is_none());
     }
 
     fn chatter() {
@@ -405,29 +386,33 @@ mod tests {
 
     #[test]
     fn libraries_speak_only_in_warnings_unless_asked() {
-        let heard = |logging: &Logging<'_>| {
-            let lines = logged(logging, chatter);
+        let heard = |level, directives| {
+            let (screen, paper) = screen();
+            let before = paper.lines().len();
+            logging(level, directives, &screen, chatter);
+            let lines = paper.lines().split_off(before);
             lines.iter().map(|line| line.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(heard(&logging(LevelFilter::INFO, None)), ["from tidegate", "warning"]);
-        assert_eq!(heard(&logging(LevelFilter::ERROR, None)), [""; 0]);
-        assert_eq!(heard(&logging(LevelFilter::INFO, Some(" "))), ["from tidegate", "warning"]);
-        assert_eq!(heard(&logging(LevelFilter::ERROR, Some("debug"))), ["from tidegate", "from other", "warning", "detail"]);
-        assert_eq!(heard(&logging(LevelFilter::ERROR, Some("librdkafka=info"))), ["from librdkafka", "warning"]);
+        assert_eq!(heard(LogLevel::Info, None), ["from tidegate", "warning"]);
+        assert_eq!(heard(LogLevel::Error, None), [""; 0]);
+        assert_eq!(heard(LogLevel::Info, Some(" ")), ["from tidegate", "warning"]);
+        assert_eq!(heard(LogLevel::Error, Some("debug")), ["from tidegate", "from other", "warning", "detail"]);
+        assert_eq!(heard(LogLevel::Error, Some("librdkafka=info")), ["from librdkafka", "warning"]);
+        assert_eq!(heard(LogLevel::Info, Some("tidegate=loud")), ["from tidegate", "warning"], "a slip has no effect");
     }
 
     #[test]
-    fn a_bad_filter_is_refused() {
-        let error = filter(&logging(LevelFilter::INFO, Some("tidegate=loud"))).unwrap_err();
-        assert_eq!(error.exit_code(), 78);
-        assert!(error.to_string().starts_with("`TIDEGATE_LOG` is not a log filter"), "{error}");
+    fn a_slip_in_the_filter_is_told() {
+        assert!(filter(LogLevel::Info, Some("tidegate=loud")).1.is_some());
+        assert_eq!(filter(LogLevel::Info, Some("tidegate=debug")).1, None);
     }
 
     #[test]
     fn json_lines_hold_the_fields() {
-        let logging = Logging { format: LogFormat::Json, ..logging(LevelFilter::INFO, None) };
-        let lines = logged(&logging, || Logs.planned(7));
-        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        let (screen, paper) = screen();
+        let (filter, _) = filter(LogLevel::Info, None);
+        with_default(tracing_subscriber::registry().with(lines(Form::Json, false, filter, &screen)), || Logs.planned(7));
+        let line: serde_json::Value = serde_json::from_str(&paper.lines()[0]).unwrap();
         assert_eq!((&line["phase"], &line["offsets"], &line["level"]), (&"plan".into(), &7.into(), &"INFO".into()));
     }
 

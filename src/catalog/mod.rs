@@ -2,6 +2,9 @@
 //!
 //! Knows nothing of jobs, offsets or batches. `swap` is the only place where a batch becomes visible.
 
+#[cfg(test)]
+pub(crate) mod contract;
+mod metadata_file;
 pub(crate) mod sql;
 
 use std::fmt;
@@ -48,7 +51,7 @@ pub enum CommitOutcome {
     Unclear(BoxError),
 }
 
-/// A catalog. Every implementation passes `tests/it/catalog_contract.rs`.
+/// A catalog. Every implementation passes the suite in `catalog/contract.rs`.
 pub trait Catalog: Send + Sync + fmt::Debug {
     /// The table now; none where catalog or namespace has no such table.
     fn load(&self, table: &TableIdent) -> impl Future<Output = Result<Option<LoadedTable>>> + Send;

@@ -3,8 +3,30 @@
 //! Pure: the environment comes in as a lookup function. Never reads a file, never asks a broker or a catalog; whether the things
 //! it names exist is for the rooms that open them. All mistakes are reported at once, each with its line.
 
+mod columns;
+mod interpolate;
+mod kafka;
+mod nearest;
+mod properties;
+mod reader;
+mod sections;
+mod table;
+mod transforms;
+mod types;
+mod units;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+use toml::de::DeTable;
+
+use self::reader::{Reader, Section};
+use crate::error::{Mistake, Mistakes};
 
 /// One job, checked. Made by [`Config::parse`] only.
 #[derive(Debug, Clone)]
@@ -31,6 +53,53 @@ pub struct Config {
     pub rejects: RejectsConfig,
     /// `[verify]`.
     pub verify: VerifyConfig,
+}
+
+impl Config {
+    /// Reads a job file. `env` looks up the variables that its strings name.
+    ///
+    /// # Errors
+    /// Every mistake in the file, in the order of its lines. A file that is not TOML has one mistake: the first.
+    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let reader = Reader::new(text, env);
+        let root = DeTable::parse(text).map_err(|e| {
+            let line = e.span().map(|span| reader.line(span.start));
+            Mistakes(vec![Mistake { line, message: format!("not TOML: {}", e.message()) }])
+        })?;
+        let config = Self::read(&Section::root(&reader, root.get_ref()));
+        reader.finish(config)
+    }
+
+    /// Where something could not be read the config holds a stand-in, and the reader holds the mistake.
+    fn read(root: &Section<'_>) -> Self {
+        root.refuse_unknown();
+        let open = |name| {
+            let section = Section::open(root, name);
+            // Other keys of [kafka] are properties of librdkafka.
+            if name != "kafka" {
+                section.refuse_unknown();
+            }
+            section
+        };
+        let mut uses = Vec::new();
+        let (table, columns) = table::read_table(&open("table"), &mut uses);
+        let mode = sections::read_mode(root, &open("merge"), &mut uses);
+        let config = Self {
+            name: sections::job_name(root),
+            kafka: kafka::read(&open("kafka")),
+            format: sections::read_format(&open("format")),
+            metadata: sections::read_metadata(&open("metadata"), &mut uses),
+            catalog: table::read_catalog(&open("catalog")),
+            watermark: sections::read_watermark(&open("watermark"), &mode),
+            limits: sections::read_limits(&open("limits")),
+            rejects: sections::read_rejects(&open("rejects"), &table),
+            verify: sections::read_verify(&open("verify"), &mut uses),
+            mode,
+            table,
+        };
+        columns::check(root.reader(), &columns, &uses);
+        config
+    }
 }
 
 /// What happens to the rows of a batch.
@@ -105,7 +174,7 @@ pub enum Unmapped {
 }
 
 /// `[kafka]`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaConfig {
     /// The one topic of the job.
     pub topic: String,
@@ -117,6 +186,22 @@ pub struct KafkaConfig {
     pub mirror_group: bool,
     /// librdkafka properties as the user gave them; those that would break the guarantee were refused.
     pub properties: BTreeMap<String, String>,
+}
+
+/// Shows everything but secrets.
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), if properties::is_secret(name) { String::from("***") } else { value.clone() })
+        };
+        f.debug_struct("KafkaConfig")
+            .field("topic", &self.topic)
+            .field("start", &self.start)
+            .field("on_data_loss", &self.on_data_loss)
+            .field("mirror_group", &self.mirror_group)
+            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .finish()
+    }
 }
 
 /// Where a first run begins.

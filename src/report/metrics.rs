@@ -3,25 +3,21 @@
 //! All are gauges about the last run: the process is gone when they are read. A value that is not known has no sample. The one
 //! thing kept from run to run is the time of the last success, taken over from the previous file.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
-use crate::error::{Doing, Result};
 use crate::progress;
 use crate::report::{Outcome, Report, file};
 
 const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 
 /// Writes the metrics of a run as one replacement of the file at `path`.
-pub fn write_metrics_file(path: &Path, report: &Report) -> Result<()> {
-    let write = || {
-        // Only a file is read back: a pipe or a terminal would block. One that cannot be read is not overwritten, or the time of
-        // the last success would be lost.
-        let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
-        let previous = if is_file { fs::read(path)? } else { Vec::new() };
-        file::write(path, &render(report, Some(&String::from_utf8_lossy(&previous))), &report.run_id)
-    };
-    write().doing(|| format!("write the metrics file `{}`", path.display()))
+pub fn write_metrics_file(path: &Path, report: &Report) -> io::Result<()> {
+    // Only a file is read back: a pipe or a terminal would block. One that cannot be read is not overwritten, or the time of the
+    // last success would be lost.
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    let previous = if is_file { fs::read(path)? } else { Vec::new() };
+    file::write(path, &render(report, Some(&String::from_utf8_lossy(&previous))), &report.run_id)
 }
 
 /// The metrics of a run; `previous` is the file that the run before it left.

@@ -1,1 +1,294 @@
-//! Kafka through librdkafka.
+//! Kafka through librdkafka: one client per run, told by assignment what to read.
+//!
+//! Owns the client's settings and says what its answers mean to the operator. Never joins a group, never commits what it read
+//! (the table holds the offsets; [`Source::mirror`] writes them to a group for lag tools only), and never lets librdkafka choose an
+//! offset: what is not there is an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::error::{Error, Result};
+use crate::offsets::{Offset, Offsets, Partition, PartitionBounds, TopicBounds};
+use crate::source::ffi::{Answer, Consumer, Failure, Isolation, Pending, Topic};
+use crate::source::health::{Health, is_denial};
+use crate::source::pull::{self, Feed};
+use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop};
+
+/// Without these the guarantee does not hold, whatever the job file says.
+const OURS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),       // the table holds the offsets, not Kafka
+    ("enable.auto.offset.store", "false"), // nothing to store: offsets are committed with the rows
+    ("auto.offset.reset", "error"),        // a gap is a decision of the operator
+    ("isolation.level", "read_committed"), // an aborted record must never reach the table
+    ("enable.partition.eof", "true"),      // the only sign that a range ends in control markers or aborted records
+    ("check.crcs", "true"),                // a flipped bit on the wire or on disk would be committed for good
+    ("allow.auto.create.topics", "false"), // a mistyped topic name is a mistake, not a new topic
+];
+
+/// What suits a run that starts, reads a bounded range and ends; the job file may say otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "tidegate"),
+    ("queued.max.messages.kbytes", "65536"), // 64 MiB of prefetch keeps decoding busy and stays far below `memory_limit`
+    ("fetch.queue.backoff.ms", "10"),        // 1 s by default: longer than it takes us to empty that queue
+    ("fetch.wait.max.ms", "10"),             // an end-of-partition event comes no sooner than this after the last record
+    ("fetch.error.backoff.ms", "100"),       // a leader election is over sooner than the default of 500 ms
+    ("statistics.interval.ms", "5000"),      // tells a long aborted transaction from a stall; a short run sees none
+    ("enable.metrics.push", "false"),        // would send requests at start, and wait at the end, for nothing
+];
+
+/// How long a question may take when brokers accept connections but do not answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long to go on once every broker has refused: enough for each address of each name to be tried.
+const REFUSED_MAX: Duration = Duration::from_secs(1);
+/// Mirroring is a courtesy; a run does not wait longer for it.
+const MIRROR_MAX: Duration = Duration::from_secs(5);
+/// How soon a refusal is noticed while an answer is awaited.
+const SLICE: Duration = Duration::from_millis(10);
+
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+
+/// A topic of a Kafka cluster.
+pub struct Kafka {
+    topic: String,
+    topic_c: CString,
+    brokers: String,
+    consumer: Consumer,
+    health: Arc<Health>,
+    /// A client has one assignment, so one pull at a time.
+    pulling: Mutex<()>,
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka").field("topic", &self.topic).field("brokers", &self.brokers).finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
+    /// never joined: librdkafka assigns nothing without a name.
+    pub fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+        let mut config = ClientConfig::new();
+        for (name, value) in DEFAULTS {
+            config.set(*name, *value);
+        }
+        for (name, value) in properties {
+            config.set(name, value);
+        }
+        for (name, value) in OURS {
+            config.set(*name, *value);
+        }
+        config.set("group.id", group);
+
+        let brokers = ["bootstrap.servers", "metadata.broker.list"].iter().find_map(|name| properties.get(*name));
+        let Some(brokers) = brokers else {
+            return Err(Error::setup("`bootstrap.servers` is not set", "`[kafka] \"bootstrap.servers\"` names the brokers"));
+        };
+        let topic_c = CString::new(topic);
+        let topic_c = topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
+        let native = config.create_native_config().map_err(unusable)?;
+        let health = Arc::new(Health::default());
+        let consumer = Consumer::new(native, Arc::clone(&health))
+            .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
+        Ok(Self { topic: topic.to_owned(), topic_c, brokers: brokers.clone(), consumer, health, pulling: Mutex::new(()) })
+    }
+
+    fn describe(&self) -> Result<Topic> {
+        let doing = || format!("look up topic `{}` on {}", self.topic, self.brokers);
+        let answer = self.wait(&self.consumer.describe(&self.topic_c, ANSWER_MAX), ANSWER_MAX, &doing)?;
+        match answer.topic() {
+            Some(Ok(topic)) => Ok(topic),
+            Some(Err(failure)) => Err(self.explain(failure, &doing)),
+            None => Err(Error::broken(format!("a description without the topic `{}`", self.topic))),
+        }
+    }
+
+    /// One answer of all partitions, in one request per leader.
+    fn list(&self, asked: &[(Partition, i64)], isolation: Isolation) -> Pending<'_> {
+        self.consumer.list_offsets(&self.topic_c, asked, isolation, ANSWER_MAX)
+    }
+
+    /// Offsets of the partitions that could be asked; the first refusal of the others.
+    fn listed(&self, pending: &Pending<'_>) -> Result<(BTreeMap<Partition, Offset>, Option<Failure>)> {
+        let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
+        let mut offsets = BTreeMap::new();
+        let mut refusal = None;
+        for (partition, outcome) in self.wait(pending, ANSWER_MAX, &doing)?.offsets() {
+            match outcome {
+                Ok(offset) => {
+                    offsets.insert(partition, offset);
+                }
+                Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
+                Err(failure) => {
+                    tracing::warn!(partition, %failure, "a partition's leader could not be asked for its offsets");
+                    refusal = Some(failure);
+                }
+            }
+        }
+        Ok((offsets, refusal))
+    }
+
+    /// Waits for an answer, but no longer than there is hope for one.
+    fn wait<'c>(&self, pending: &Pending<'c>, answer_max: Duration, doing: &dyn Fn() -> String) -> Result<Answer<'c>> {
+        let asked = Instant::now();
+        let mut all_down_since = None;
+        loop {
+            if let Some(answer) = pending.poll(SLICE) {
+                self.consumer.serve();
+                return match answer {
+                    Ok(answer) => {
+                        self.health.answered();
+                        Ok(answer)
+                    }
+                    Err(failure) => Err(self.explain(failure, doing)),
+                };
+            }
+            self.consumer.serve();
+            if let Some(reason) = self.health.refused() {
+                return Err(Error::Denied { doing: doing(), source: reason.into() });
+            }
+            if !self.health.all_down() {
+                all_down_since = None;
+            }
+            let hopeless = self.health.all_down() && all_down_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_MAX;
+            if hopeless || asked.elapsed() >= answer_max {
+                let silent = || format!("no answer within {} s", answer_max.as_secs());
+                return Err(Error::unavailable(doing(), self.health.unreachable().unwrap_or_else(silent)));
+            }
+        }
+    }
+
+    /// Puts the cause beside what librdkafka answered, and says whose turn it is.
+    fn explain(&self, failure: Failure, doing: &dyn Fn() -> String) -> Error {
+        if let Some(reason) = self.health.refused() {
+            return Error::Denied { doing: doing(), source: reason.into() };
+        }
+        match failure.code {
+            code if is_denial(code) => Error::Denied { doing: doing(), source: failure.into() },
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => Error::setup(
+                format!("topic `{}` does not exist on {}", self.topic, self.brokers),
+                "`kafka.topic` names the topic; tidegate creates none",
+            ),
+            Code::InvalidTopic => Error::setup(
+                format!("`{}` is not a name that a topic can have", self.topic),
+                "`kafka.topic` names the topic",
+            ),
+            _ => match self.health.unreachable() {
+                Some(reason) => Error::unavailable(doing(), format!("{reason}: {failure}")),
+                None => Error::unavailable(doing(), failure),
+            },
+        }
+    }
+}
+
+impl Source for Kafka {
+    fn bounds(&self) -> Result<TopicBounds> {
+        let topic = self.describe()?;
+        let led = |&(partition, led): &(Partition, bool)| led.then_some(partition);
+        let led: BTreeSet<Partition> = topic.partitions.iter().filter_map(led).collect();
+        let ask = |offset, isolation| {
+            let asked: Vec<_> = led.iter().map(|&partition| (partition, offset)).collect();
+            self.list(&asked, isolation)
+        };
+        // All three are on their way before the first is awaited.
+        let earliest = ask(EARLIEST, Isolation::ReadUncommitted);
+        let last_stable = ask(LATEST, Isolation::ReadCommitted);
+        let high_watermark = ask(LATEST, Isolation::ReadUncommitted);
+        let (earliest, refused_1) = self.listed(&earliest)?;
+        let (last_stable, refused_2) = self.listed(&last_stable)?;
+        let (high_watermark, refused_3) = self.listed(&high_watermark)?;
+
+        let bounds = |partition| {
+            let (earliest, last_stable) = (*earliest.get(&partition)?, *last_stable.get(&partition)?);
+            Some(ordered(earliest, last_stable, *high_watermark.get(&partition)?))
+        };
+        let partitions: BTreeMap<_, _> =
+            topic.partitions.iter().map(|&(partition, _)| (partition, bounds(partition))).collect();
+        if partitions.values().all(Option::is_none) {
+            let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
+            return Err(match refused_1.or(refused_2).or(refused_3) {
+                Some(failure) => self.explain(failure, &doing),
+                None => Error::unavailable(doing(), "no partition has a leader"),
+            });
+        }
+        Ok(TopicBounds {
+            topic: self.topic.clone(),
+            topic_id: topic_id(topic.id),
+            cluster_id: self.consumer.cluster_id(SLICE),
+            partitions,
+        })
+    }
+
+    fn offsets_at(&self, timestamp_ms: i64) -> Result<Offsets> {
+        let topic = self.describe()?;
+        if let Some((partition, _)) = topic.partitions.iter().find(|(_, led)| !led) {
+            let doing = format!("find the offset of a time in partition {partition} of `{}`", self.topic);
+            return Err(Error::unavailable(doing, "the partition has no leader"));
+        }
+        // Below 0 are the codes of `EARLIEST` and `LATEST`; no record is older than the epoch.
+        let at = |offset| topic.partitions.iter().map(|&(partition, _)| (partition, offset)).collect::<Vec<_>>();
+        let found = self.list(&at(timestamp_ms.max(0)), Isolation::ReadCommitted);
+        let ends = self.list(&at(LATEST), Isolation::ReadCommitted);
+        let (found, refused_1) = self.listed(&found)?;
+        let (ends, refused_2) = self.listed(&ends)?;
+        if let Some(failure) = refused_1.or(refused_2) {
+            return Err(self.explain(failure, &|| format!("find the offset of a time in `{}`", self.topic)));
+        }
+        Ok(ends.into_iter().map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at }))).collect())
+    }
+
+    fn pull(
+        &self,
+        ranges: &BTreeMap<Partition, StartAt>,
+        limits: &PullLimits,
+        stop: &Stop,
+        sink: &mut Sink<'_>,
+    ) -> Result<Reached> {
+        let _one_at_a_time = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        let feed = Feed { consumer: &self.consumer, health: &self.health, topic: &self.topic, topic_c: &self.topic_c };
+        pull::pull(&feed, ranges, limits, stop, sink)
+    }
+
+    fn mirror(&self, group: &str, offsets: &Offsets) -> Result<()> {
+        let doing = || format!("mirror offsets to group `{group}`");
+        let group_c = CString::new(group).map_err(|error| Error::unavailable(doing(), error))?;
+        let offsets: Vec<_> = offsets.iter().map(|(&partition, &offset)| (partition, offset)).collect();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let pending = self.consumer.alter_group(&group_c, &self.topic_c, &offsets, MIRROR_MAX);
+        self.wait(&pending, MIRROR_MAX, &doing)?.altered().map_err(|failure| self.explain(failure, &doing))
+    }
+}
+
+/// Three answers of three moments as one. Each value only ever grows, and at any moment they are in this order, so one that came
+/// out below its left neighbour has reached it by now.
+fn ordered(earliest: Offset, last_stable: Offset, high_watermark: Offset) -> PartitionBounds {
+    let last_stable = last_stable.max(earliest);
+    PartitionBounds { earliest, last_stable, high_watermark: high_watermark.max(last_stable) }
+}
+
+fn topic_id(halves: [i64; 2]) -> Option<String> {
+    let bytes = [halves[0].to_be_bytes(), halves[1].to_be_bytes()].concat();
+    (halves != [0, 0]).then(|| URL_SAFE_NO_PAD.encode(bytes))
+}
+
+const PROPERTIES_HINT: &str = "keys of `[kafka]` with a dot are librdkafka's own properties (its CONFIGURATION.md lists them)";
+
+fn unusable(error: KafkaError) -> Error {
+    let what = match &error {
+        // The reason names the property; the value may be a secret.
+        KafkaError::ClientConfig(_, reason, name, _) => format!("Kafka property `{name}` is not usable: {reason}"),
+        other => format!("the Kafka properties are not usable: {other}"),
+    };
+    Error::setup(what, PROPERTIES_HINT)
+}

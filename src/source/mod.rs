@@ -2,7 +2,10 @@
 //!
 //! Knows nothing of tables, columns or ids. Never reads past a planned end, never skips an offset, never joins a consumer group.
 
+mod ffi;
+mod health;
 pub(crate) mod kafka;
+mod pull;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

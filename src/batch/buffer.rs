@@ -1,0 +1,130 @@
+//! Rows that wait in memory to be written, and which of them still matter.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{concat_batches, filter_record_batch, interleave};
+
+use crate::error::{Error, Result};
+
+/// Marks a row without an entry.
+const NONE: u32 = u32::MAX;
+
+/// Decoded rows in memory.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    batches: Vec<Buffered>,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Index that the next pushed batch gets.
+    pub(super) fn next_index(&self) -> u32 {
+        u32::try_from(self.batches.len()).expect("buffered batches fit")
+    }
+
+    /// Takes a batch.
+    pub(super) fn push(&mut self, batch: Buffered) {
+        self.bytes += batch.rows.get_array_memory_size() + batch.entries.capacity() * 4 + batch.keep.capacity();
+        self.batches.push(batch);
+    }
+
+    /// Says that a row lost to another version.
+    pub(super) fn drop_row(&mut self, batch: u32, row: u32) {
+        self.batches[batch as usize].drop_row(row as usize);
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives up all batches.
+    pub(super) fn into_batches(self) -> Vec<Buffered> {
+        self.batches
+    }
+}
+
+/// The rows of one chunk.
+#[derive(Debug)]
+pub(super) struct Buffered {
+    /// All decoded rows.
+    pub(super) rows: RecordBatch,
+    /// Entry of each row in merge mode; empty in append mode.
+    pub(super) entries: Vec<u32>,
+    keep: Vec<bool>,
+}
+
+impl Buffered {
+    /// With every row alive.
+    pub(super) fn all(rows: RecordBatch) -> Self {
+        let keep = vec![true; rows.num_rows()];
+        Self { rows, entries: Vec::new(), keep }
+    }
+
+    /// Without rows.
+    pub(super) fn none() -> Self {
+        Self { rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())), entries: Vec::new(), keep: Vec::new() }
+    }
+
+    /// Says which entry the row belongs to; rows are told in order. None: the row is not kept.
+    pub(super) fn push_entry(&mut self, row: usize, entry: Option<u32>) {
+        self.entries.push(entry.unwrap_or(NONE));
+        if entry.is_none() {
+            self.keep[row] = false;
+        }
+    }
+
+    /// Says that a row is not wanted any more.
+    pub(super) fn drop_row(&mut self, row: usize) {
+        self.keep[row] = false;
+    }
+
+    /// Rows still wanted.
+    pub(super) fn alive(&self) -> u64 {
+        u64::try_from(self.keep.iter().filter(|&&keep| keep).count()).expect("rows fit")
+    }
+
+    /// Entry of a row that is still wanted.
+    pub(super) fn entry(&self, row: usize) -> Option<u32> {
+        (self.keep[row] && !self.entries.is_empty()).then(|| self.entries[row])
+    }
+
+    /// The rows still wanted, with their entries; `rows` takes the place of the decoded ones. None where no row is left.
+    pub(super) fn survivors(self, rows: Option<RecordBatch>) -> Result<Option<(RecordBatch, Vec<u32>)>> {
+        let rows = rows.unwrap_or(self.rows);
+        let alive = self.keep.iter().filter(|&&keep| keep).count();
+        if alive == 0 {
+            return Ok(None);
+        }
+        let entries = self.entries.iter().zip(&self.keep).filter(|(_, keep)| **keep).map(|(entry, _)| *entry).collect();
+        if alive == self.keep.len() {
+            return Ok(Some((rows, entries)));
+        }
+        let rows = filter_record_batch(&rows, &BooleanArray::from(self.keep)).map_err(|e| Error::broken(format!("filter rows: {e}")))?;
+        Ok(Some((rows, entries)))
+    }
+}
+
+/// Fills `columns` of `rows` with stored values: row `i` takes them from `kept[stored[i]]`, a batch of one row, or stays null.
+pub(super) fn carry_over(rows: &RecordBatch, columns: &[String], kept: &[RecordBatch], stored: &[Option<usize>]) -> Result<RecordBatch> {
+    let broken = |e: arrow::error::ArrowError| Error::broken(format!("carry stored values over: {e}"));
+    let schema = rows.schema();
+    let mut arrays: Vec<ArrayRef> = rows.columns().to_vec();
+    for name in columns {
+        let at = schema.index_of(name).map_err(broken)?;
+        let null = new_null_array(schema.field(at).data_type(), 1);
+        let mut sources: Vec<&dyn Array> = vec![null.as_ref()];
+        for batch in kept {
+            sources.push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
+        }
+        let picks: Vec<(usize, usize)> = stored.iter().map(|stored| (stored.map_or(0, |i| i + 1), 0)).collect();
+        arrays[at] = interleave(&sources, &picks).map_err(broken)?;
+    }
+    RecordBatch::try_new(schema, arrays).map_err(broken)
+}
+
+/// All rows and their entries as one batch.
+pub(super) fn joined(parts: Vec<(RecordBatch, Vec<u32>)>) -> Result<Vec<(RecordBatch, Vec<u32>)>> {
+    let Some((first, _)) = parts.first() else { return Ok(parts) };
+    let rows = concat_batches(&first.schema(), parts.iter().map(|(rows, _)| rows)).map_err(|e| Error::broken(format!("join rows: {e}")))?;
+    Ok(vec![(rows, parts.into_iter().flat_map(|(_, entries)| entries).collect())])
+}

@@ -1,0 +1,516 @@
+//! One batch as it comes together: judged, deduped, and written as it fills.
+//!
+//! Owns the rows between decode and commit. Never commits anything; what it holds in memory is bounded, and it says when that
+//! bound is near so that the pull can be cut.
+
+pub(crate) mod pipeline;
+mod buffer;
+mod rejects;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::SchemaRef as ArrowSchemaRef;
+use iceberg::arrow::schema_to_arrow_schema;
+use roaring::RoaringTreemap;
+
+use crate::catalog::{Catalog, LoadedTable};
+use crate::config::{Config, Late, MatchScope, MergeConfig, Mode, Unmapped};
+use crate::counts::Counts;
+use crate::decode::{Decoded, KeyDecoder, RejectReason};
+use crate::dedupe::{Dedupe, Offered, Place};
+use crate::error::{Error, Result};
+use crate::keys::{KeyCodec, VersionCodec};
+use crate::live::files::LiveFiles;
+use crate::live::lookup::{LookupSpec, Matches, lookup};
+use crate::merge::{Effect, StoredRows, effect};
+use crate::names::FileNames;
+use crate::observe::{Observer, Phase};
+use crate::offsets::Partition;
+use crate::progress::PendingRejects;
+use crate::source::{Chunk, Record};
+use crate::storage::Store;
+use crate::watermark::{Judge, Verdict};
+use crate::write::{DataWriter, WriteTarget, WrittenFile};
+
+use buffer::{Buffer, Buffered};
+pub(crate) use rejects::RejectSink;
+
+/// What a batch is judged and written by.
+#[derive(Debug)]
+pub(crate) struct BatchSpec<'a> {
+    /// The job.
+    pub(crate) config: &'a Config,
+    /// The table as loaded.
+    pub(crate) table: &'a LoadedTable,
+    /// What is alive at its head.
+    pub(crate) live: &'a Arc<LiveFiles>,
+    /// Store of the table.
+    pub(crate) store: &'a Store,
+    /// Late and future.
+    pub(crate) judge: Judge,
+    /// Names of the run's files.
+    pub(crate) names: FileNames,
+    /// Whether only the rejects are wanted: those of an earlier batch whose file is gone.
+    pub(crate) rejects_only: bool,
+}
+
+/// A batch that is pulled and written, ready to be merged.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// Survivors by id; none in append mode.
+    pub(crate) dedupe: Option<Dedupe>,
+    /// Rows of the head that share their ids.
+    pub(crate) stored: StoredRows,
+    /// Data files written.
+    pub(crate) data: Vec<WrittenFile>,
+    /// Rows in them that lost to a later version.
+    pub(crate) own_dead: BTreeMap<u32, RoaringTreemap>,
+    /// Accounts so far: all but what the merge decides.
+    pub(crate) counts: Counts,
+    /// Highest event time per partition, µs.
+    pub(crate) max_event_time: BTreeMap<Partition, i64>,
+    /// Files of rejects.
+    pub(crate) rejects: Option<PendingRejects>,
+    /// Data files searched for ids.
+    pub(crate) files_searched: u64,
+}
+
+/// The codecs of a merge job's columns.
+#[derive(Debug)]
+pub(crate) struct MergeColumns<'a> {
+    config: &'a MergeConfig,
+    keys: Arc<KeyCodec>,
+    versions: Arc<VersionCodec>,
+    tombstones: Option<KeyDecoder>,
+    id: Vec<usize>,
+    event_time: usize,
+    order_by: Vec<usize>,
+    kept: Vec<String>,
+}
+
+impl<'a> MergeColumns<'a> {
+    /// For the current schema of a table.
+    pub(crate) fn new(merge: &'a MergeConfig, schema: &ArrowSchemaRef, unsupplied: Vec<String>) -> Result<Self> {
+        let index = |name: &String| {
+            schema.index_of(name).map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `[merge]` in the job file"))
+        };
+        let indexes = |names: &[String]| names.iter().map(index).collect::<Result<Vec<_>>>();
+        let types = |at: &[usize]| at.iter().map(|&i| schema.field(i).data_type().clone()).collect::<Vec<_>>();
+        let (id, event_time, order_by) = (indexes(&merge.id)?, index(&merge.event_time)?, indexes(&merge.order_by)?);
+        Ok(Self {
+            config: merge,
+            keys: Arc::new(KeyCodec::new(types(&id))?),
+            versions: Arc::new(VersionCodec::new(schema.field(event_time).data_type().clone(), &types(&order_by))?),
+            tombstones: None,
+            id,
+            event_time,
+            order_by,
+            kept: if merge.unmapped == Unmapped::Keep { unsupplied } else { Vec::new() },
+        })
+    }
+
+    /// For a table as loaded.
+    pub(crate) fn of_table(merge: &'a MergeConfig, table: &LoadedTable, unsupplied: Vec<String>) -> Result<Self> {
+        Self::new(merge, &arrow_schema(table)?, unsupplied)
+    }
+
+    /// Searches the ids of a batch in the live files of a table.
+    pub(crate) async fn lookup(
+        &self,
+        live: &Arc<LiveFiles>,
+        table: &LoadedTable,
+        dedupe: &mut Dedupe,
+        store: &Store,
+        watermark: Option<i64>,
+    ) -> Result<Matches> {
+        let watermark = watermark.filter(|_| self.config.match_scope == MatchScope::Watermark);
+        let lookup_spec = LookupSpec {
+            schema: Arc::clone(table.metadata.current_schema()),
+            id: self.config.id.clone(),
+            event_time: self.config.event_time.clone(),
+            order_by: self.config.order_by.clone(),
+            keys: Arc::clone(&self.keys),
+            versions: Arc::clone(&self.versions),
+            kept: self.kept.clone(),
+            min_event_time: watermark.map(|micros| self.versions.from_micros(micros)),
+        };
+        // The searching tasks share the ids, and give them back when they have ended.
+        let ids = Arc::new(dedupe.take_keys());
+        let matches = lookup(live, &lookup_spec, &ids, store).await?;
+        dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
+        Ok(matches)
+    }
+}
+
+/// Takes decoded chunks and makes a [`Collected`] of them.
+pub(crate) struct Assembly<'a, C> {
+    spec: &'a BatchSpec<'a>,
+    columns: Option<MergeColumns<'a>>,
+    event_times: Option<(usize, VersionCodec)>,
+    dedupe: Option<Dedupe>,
+    buffer: Buffer,
+    /// Ids below this ordinal have been searched in the head.
+    probed: u32,
+    stored: StoredRows,
+    kept: Vec<RecordBatch>,
+    writer: Option<DataWriter>,
+    own_dead: BTreeMap<u32, RoaringTreemap>,
+    counts: Counts,
+    max_event_time: BTreeMap<Partition, i64>,
+    rejects: RejectSink<'a, C>,
+    files_searched: u64,
+    observer: &'a dyn Observer,
+}
+
+/// What to do with one decoded row.
+enum Sorted {
+    Take,
+    Leave,
+}
+
+impl<'a, C: Catalog> Assembly<'a, C> {
+    /// An empty batch. `unsupplied`: columns of the table that the job does not fill.
+    pub(crate) fn new(spec: &'a BatchSpec<'a>, unsupplied: Vec<String>, rejects: RejectSink<'a, C>, observer: &'a dyn Observer) -> Result<Self> {
+        let schema = arrow_schema(spec.table)?;
+        let (columns, event_times) = match &spec.config.mode {
+            Mode::Merge(merge) => (Some(MergeColumns::new(merge, &schema, unsupplied)?), None),
+            Mode::Append { event_time: None } => (None, None),
+            Mode::Append { event_time: Some(name) } => {
+                let at = schema
+                    .index_of(name)
+                    .map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `merge.event_time` in the job file"))?;
+                (None, Some((at, VersionCodec::new(schema.field(at).data_type().clone(), &[])?)))
+            }
+        };
+        let dedupe = columns.as_ref().map(|columns| Dedupe::new(columns.config.ties));
+        Ok(Self {
+            spec,
+            columns,
+            event_times,
+            dedupe,
+            buffer: Buffer::default(),
+            probed: 0,
+            stored: StoredRows::default(),
+            kept: Vec::new(),
+            writer: None,
+            own_dead: BTreeMap::new(),
+            counts: Counts::default(),
+            max_event_time: BTreeMap::new(),
+            rejects,
+            files_searched: 0,
+            observer,
+        })
+    }
+
+    /// Judges and dedupes one chunk.
+    pub(crate) fn take(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<()> {
+        self.counts.read += u64::try_from(chunk.records.len()).expect("records fit");
+        self.counts.filtered += decoded.filtered;
+        for reject in &decoded.rejects {
+            self.reject(chunk, reject.record, reject.reason, &reject.detail);
+        }
+        if !decoded.tombstones.is_empty() {
+            self.deletes(chunk, &decoded.tombstones)?;
+        }
+        if decoded.rows.num_rows() > 0 {
+            self.rows(chunk, decoded)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<()> {
+        let rows = decoded.rows;
+        let batch = self.buffer.next_index();
+        let mut buffered = Buffered::all(rows.clone());
+        let columns = self.columns.take();
+        match &columns {
+            Some(columns) => {
+                let pick = |at: &[usize]| at.iter().map(|&i| Arc::clone(rows.column(i))).collect::<Vec<ArrayRef>>();
+                let keys = columns.keys.encode(&pick(&columns.id))?;
+                let versions = columns.versions.encode(rows.column(columns.event_time), &pick(&columns.order_by))?;
+                buffered.entries.reserve(rows.num_rows());
+                for (row, &at) in decoded.origins.iter().enumerate() {
+                    let record = &chunk.records[at as usize];
+                    let entry = match (keys.get(row), versions.event_time(row)) {
+                        (None, _) => {
+                            self.reject(chunk, at, RejectReason::NoId, "an id column is null or NaN");
+                            None
+                        }
+                        (_, None) => {
+                            self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
+                            None
+                        }
+                        (Some(key), Some(time)) => match self.judge(chunk, at, columns.versions.micros(time)) {
+                            Sorted::Leave => None,
+                            Sorted::Take => {
+                                let row = u32::try_from(row).expect("rows of a chunk fit");
+                                self.offer(key, versions.get(row as usize), record, Place::Buffered { batch, row }, &mut buffered)
+                            }
+                        },
+                    };
+                    buffered.push_entry(row, entry);
+                }
+            }
+            None => self.append_rows(chunk, &decoded.origins, &mut buffered)?,
+        }
+        self.columns = columns;
+        self.buffer.push(buffered);
+        Ok(())
+    }
+
+    /// Append mode: every row stays unless its event time is late or in the future.
+    fn append_rows(&mut self, chunk: &Chunk, origins: &[u32], buffered: &mut Buffered) -> Result<()> {
+        let event_times = self.event_times.take();
+        if let Some((column, codec)) = &event_times {
+            let versions = codec.encode(buffered.rows.column(*column), &[])?;
+            for (row, &at) in origins.iter().enumerate() {
+                let Some(time) = versions.event_time(row) else {
+                    self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
+                    buffered.drop_row(row);
+                    continue;
+                };
+                if let Sorted::Leave = self.judge(chunk, at, codec.micros(time)) {
+                    buffered.drop_row(row);
+                }
+            }
+        }
+        self.event_times = event_times;
+        self.counts.inserted += buffered.alive();
+        Ok(())
+    }
+
+    /// Late, future, or in time; only what is not in the future moves the watermark.
+    fn judge(&mut self, chunk: &Chunk, at: u32, micros: i64) -> Sorted {
+        let record = &chunk.records[at as usize];
+        let broker_time = record.timestamp_ms.filter(|_| record.broker_time).map(|ms| ms.saturating_mul(1_000));
+        match self.spec.judge.judge(micros, broker_time) {
+            Verdict::Future => {
+                let detail = format!("event time {} is too far ahead of the clock", crate::progress::rfc3339(micros));
+                self.reject(chunk, at, RejectReason::Future, &detail);
+                return Sorted::Leave;
+            }
+            Verdict::Late if self.spec.config.watermark.late != Late::Merge => {
+                self.counts.late += 1;
+                if self.spec.config.watermark.late == Late::Reject {
+                    let watermark = self.spec.judge.watermark.map_or_else(String::new, crate::progress::rfc3339);
+                    let detail = format!("event time {} is older than watermark {watermark}", crate::progress::rfc3339(micros));
+                    self.rejects.push(chunk, at, RejectReason::Late, &detail);
+                }
+                return Sorted::Leave;
+            }
+            Verdict::Late | Verdict::InTime => {}
+        }
+        let highest = self.max_event_time.entry(record.partition).or_insert(micros);
+        *highest = micros.max(*highest);
+        Sorted::Take
+    }
+
+    /// Offers a version; answers its entry if it survives for now.
+    fn offer(&mut self, key: &[u8], version: crate::keys::Version, record: &Record, place: Place, current: &mut Buffered) -> Option<u32> {
+        let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
+        match dedupe.offer(key, version, (record.partition, record.offset), place) {
+            Offered::First(entry) => Some(entry),
+            Offered::Beaten => {
+                self.counts.duplicate += 1;
+                None
+            }
+            Offered::Beats(entry, beaten) => {
+                self.counts.duplicate += 1;
+                match beaten {
+                    Place::Buffered { batch, row } if batch == self.buffer.next_index() => current.drop_row(row as usize),
+                    Place::Buffered { batch, row } => self.buffer.drop_row(batch, row),
+                    Place::Written(place) => {
+                        self.own_dead.entry(place.file).or_default().insert(u64::from(place.position));
+                    }
+                    Place::Stale | Place::Delete => {}
+                }
+                Some(entry)
+            }
+        }
+    }
+
+    /// Tombstones: each is a version of the id in its key, at the record's timestamp, without a row.
+    fn deletes(&mut self, chunk: &Chunk, records: &[u32]) -> Result<()> {
+        let Some(mut columns) = self.columns.take() else {
+            return Err(Error::broken("a tombstone was taken as a delete in append mode"));
+        };
+        if columns.tombstones.is_none() {
+            let schema = self.spec.table.metadata.current_schema();
+            columns.tombstones = Some(KeyDecoder::new(schema, &columns.config.id, &self.spec.config.format)?);
+        }
+        let decoded = columns.tombstones.as_mut().expect("made above").decode(chunk, records);
+        for reject in &decoded.rejects {
+            self.reject(chunk, reject.record, reject.reason, &reject.detail);
+        }
+        let keys = columns.keys.encode(&decoded.columns)?;
+        for (row, &at) in decoded.origins.iter().enumerate() {
+            let record = &chunk.records[at as usize];
+            let Some(key) = keys.get(row) else {
+                self.reject(chunk, at, RejectReason::NoId, "an id in the record key is null or NaN");
+                continue;
+            };
+            let Some(timestamp_ms) = record.timestamp_ms else {
+                self.reject(chunk, at, RejectReason::NoEventTime, "a tombstone without a timestamp has no version");
+                continue;
+            };
+            let micros = timestamp_ms.saturating_mul(1_000);
+            if let Sorted::Take = self.judge(chunk, at, micros) {
+                let version = columns.versions.lowest_at(columns.versions.from_micros(micros))?;
+                self.offer(key, version, record, Place::Delete, &mut Buffered::none());
+            }
+        }
+        self.columns = Some(columns);
+        Ok(())
+    }
+
+    fn reject(&mut self, chunk: &Chunk, record: u32, reason: RejectReason, detail: &str) {
+        self.counts.rejected += 1;
+        self.rejects.push(chunk, record, reason, detail);
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.bytes()
+            + self.dedupe.as_ref().map_or(0, Dedupe::memory)
+            + self.writer.as_ref().map_or(0, DataWriter::memory)
+            + self.rejects.memory()
+    }
+
+    /// Whether there is nothing to search.
+    pub(crate) fn head_is_empty(&self) -> bool {
+        self.columns.is_none() || self.spec.live.data.is_empty()
+    }
+
+    /// Bytes of rows that wait to be written.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.bytes()
+    }
+
+    /// Bytes of rejects that wait to be written.
+    pub(crate) fn rejects_buffered(&self) -> usize {
+        self.rejects.memory()
+    }
+
+    /// Writes the buffered rows that the head does not beat.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        self.rejects.flush().await?;
+        if self.spec.rejects_only {
+            self.buffer = Buffer::default();
+            return Ok(());
+        }
+        self.match_new_ids().await?;
+        self.observer.phase(Phase::Write);
+        let mut survivors = Vec::new();
+        for mut batch in std::mem::take(&mut self.buffer).into_batches() {
+            self.drop_stale(&mut batch);
+            let kept = self.with_kept_columns(&batch)?;
+            survivors.extend(batch.survivors(kept)?);
+        }
+        if !self.spec.table.metadata.default_sort_order().is_unsorted() {
+            // Rows are in order only within one write, and each write of a sorted table makes files of its own.
+            survivors = buffer::joined(survivors)?;
+        }
+        for (rows, entries) in survivors {
+            let row_ids = self.row_ids(&entries);
+            if self.writer.is_none() {
+                self.writer = Some(DataWriter::new(self.target())?);
+            }
+            let writer = self.writer.as_mut().expect("made above");
+            let places = writer.write(&rows, row_ids.as_ref()).await?;
+            if let Some(dedupe) = &mut self.dedupe {
+                for (&entry, place) in entries.iter().zip(places) {
+                    dedupe.place(entry, Place::Written(place));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches the ids that have come since the last flush in the head.
+    async fn match_new_ids(&mut self) -> Result<()> {
+        let (Some(columns), Some(dedupe)) = (&self.columns, &mut self.dedupe) else { return Ok(()) };
+        let ids = u32::try_from(dedupe.keys().len()).expect("checked on insert");
+        if ids > self.probed && !self.spec.live.data.is_empty() {
+            self.observer.phase(Phase::Match);
+            let spec = self.spec;
+            let mut matches = columns.lookup(spec.live, spec.table, dedupe, spec.store, spec.judge.watermark).await?;
+            self.files_searched += u64::try_from(matches.files_read).expect("files fit");
+            let new: Vec<usize> = (0..matches.rows.len()).filter(|&i| matches.rows[i].key >= self.probed).collect();
+            if let Some(kept) = matches.kept.take() {
+                for &i in &new {
+                    self.kept.push(kept.slice(i, 1));
+                }
+            }
+            self.stored.extend(new.iter().map(|&i| matches.rows[i].clone()).collect());
+        }
+        self.probed = ids;
+        Ok(())
+    }
+
+    fn drop_stale(&mut self, batch: &mut Buffered) {
+        let (Some(columns), Some(dedupe)) = (&self.columns, &mut self.dedupe) else { return };
+        for row in 0..batch.rows.num_rows() {
+            let Some(entry) = batch.entry(row) else { continue };
+            let Some(highest) = self.stored.highest(entry) else { continue };
+            let version = &dedupe.entries()[entry as usize].version;
+            if effect(version, false, Some(&self.stored.rows()[highest].version), columns.config.ties) == Effect::Stale {
+                batch.drop_row(row);
+                dedupe.place(entry, Place::Stale);
+            }
+        }
+    }
+
+    /// `unmapped = "keep"`: the stored values of columns that the job does not supply, aligned with the batch.
+    fn with_kept_columns(&self, batch: &Buffered) -> Result<Option<RecordBatch>> {
+        let Some(columns) = self.columns.as_ref().filter(|columns| !columns.kept.is_empty() && !self.kept.is_empty()) else {
+            return Ok(None);
+        };
+        let stored: Vec<Option<usize>> =
+            (0..batch.rows.num_rows()).map(|row| batch.entry(row).and_then(|entry| self.stored.highest(entry))).collect();
+        buffer::carry_over(&batch.rows, &columns.kept, &self.kept, &stored).map(Some)
+    }
+
+    /// v3: the row ids of the stored rows that these rows take the place of.
+    fn row_ids(&self, entries: &[u32]) -> Option<Int64Array> {
+        let ids: Int64Array =
+            entries.iter().map(|&entry| self.stored.highest(entry).and_then(|i| self.stored.rows()[i].row_id)).collect();
+        (ids.len() > 0 && ids.iter().any(|id| id.is_some())).then_some(ids)
+    }
+
+    fn target(&self) -> WriteTarget {
+        let limit = usize::try_from(self.spec.config.limits.memory_limit).unwrap_or(usize::MAX);
+        WriteTarget {
+            metadata: Arc::clone(&self.spec.table.metadata),
+            store: self.spec.store.clone(),
+            names: self.spec.names.clone(),
+            memory_max: limit / 4,
+        }
+    }
+
+    /// Writes what is left and closes the files.
+    pub(crate) async fn finish(mut self) -> Result<Collected> {
+        self.flush().await?;
+        let data = match self.writer.take() {
+            Some(writer) => writer.finish().await?,
+            None => Vec::new(),
+        };
+        Ok(Collected {
+            dedupe: self.dedupe,
+            stored: self.stored,
+            data,
+            own_dead: self.own_dead,
+            counts: self.counts,
+            max_event_time: self.max_event_time,
+            rejects: self.rejects.finish(self.spec.judge.watermark).await?,
+            files_searched: self.files_searched,
+        })
+    }
+}
+
+fn arrow_schema(table: &LoadedTable) -> Result<ArrowSchemaRef> {
+    schema_to_arrow_schema(table.metadata.current_schema())
+        .map(Arc::new)
+        .map_err(|e| Error::setup(format!("the schema of table `{}` has no Arrow form: {e}", table.ident), "tidegate cannot write this table"))
+}

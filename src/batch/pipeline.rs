@@ -1,0 +1,110 @@
+//! Pull, decode and assembly, overlapping: bounded chunks flow between three threads, and no batch sits in memory whole.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, bounded};
+use tokio::runtime::Handle;
+
+use crate::batch::{Assembly, BatchSpec, Collected, RejectSink};
+use crate::catalog::Catalog;
+use crate::decode::{Decoded, Decoder};
+use crate::error::{Error, Result};
+use crate::observe::{Observer, Phase};
+use crate::offsets::Partition;
+use crate::source::{Chunk, Flow, PullLimits, Reached, Source, StartAt, Stop};
+
+/// Chunks that may wait between two threads: enough to even out their speeds, few enough to bound memory (a chunk is about 1 MiB).
+const CHUNKS_WAITING: usize = 8;
+
+/// Rows of a table without live files are written once they fill this much: nothing has to be searched, so early is best.
+const FLUSH_BYTES_MIN: usize = 32 << 20;
+
+/// Rejects are written once they fill this much.
+const REJECTS_FLUSH_BYTES: usize = 8 << 20;
+
+/// What the pull is bounded by.
+#[derive(Debug)]
+pub(crate) struct PullPlan<'a> {
+    /// What to read.
+    pub(crate) ranges: &'a BTreeMap<Partition, StartAt>,
+    /// Bounds besides the planned ends.
+    pub(crate) limits: PullLimits,
+    /// The wish to end.
+    pub(crate) stop: &'a Stop,
+    /// Bytes that a batch may hold before the pull is cut.
+    pub(crate) memory_max: usize,
+}
+
+/// Pulls, decodes and assembles one batch. Must run on a multi-threaded runtime.
+pub(crate) fn collect<S: Source, C: Catalog>(
+    source: &S,
+    pull: &PullPlan<'_>,
+    decoder: Decoder,
+    spec: &BatchSpec<'_>,
+    rejects: RejectSink<'_, C>,
+    unsupplied: Vec<String>,
+    observer: &dyn Observer,
+) -> Result<(Collected, Reached)> {
+    let assembly = Assembly::new(spec, unsupplied, rejects, observer)?;
+    observer.phase(Phase::Pull);
+    let enough = AtomicBool::new(false);
+    let runtime = Handle::current();
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|threads| {
+            let (to_decoder, chunks) = bounded::<Chunk>(CHUNKS_WAITING);
+            let (to_assembly, decoded) = bounded::<(Chunk, Decoded)>(CHUNKS_WAITING);
+            let enough = &enough;
+            let puller = threads.spawn(move || {
+                source.pull(pull.ranges, &pull.limits, pull.stop, &mut |chunk| {
+                    // The receiver only hangs up when it failed itself; its error is the one that is told.
+                    to_decoder.send(chunk).map_err(|_| Error::broken("the decoder ended before the pull"))?;
+                    Ok(if enough.load(Ordering::Relaxed) { Flow::Enough } else { Flow::More })
+                })
+            });
+            threads.spawn(move || {
+                let mut decoder = decoder;
+                for chunk in chunks {
+                    let rows = decoder.decode(&chunk);
+                    if to_assembly.send((chunk, rows)).is_err() {
+                        break;
+                    }
+                }
+            });
+            let fed = feed(&runtime, assembly, &decoded, pull.memory_max, enough, observer);
+            drop(decoded);
+            let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked"))?;
+            // When the assembly failed, the pull failed only because nobody listened any more.
+            let assembly = fed?;
+            let reached = reached?;
+            Ok((runtime.block_on(assembly.finish())?, reached))
+        })
+    })
+}
+
+/// Feeds every decoded chunk to the assembly, and lets it write when it is full.
+fn feed<'a, C: Catalog>(
+    runtime: &Handle,
+    mut assembly: Assembly<'a, C>,
+    decoded: &Receiver<(Chunk, Decoded)>,
+    memory_max: usize,
+    enough: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Assembly<'a, C>> {
+    // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
+    let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(memory_max / 4) } else { memory_max / 3 };
+    for (chunk, rows) in decoded {
+        let (records, bytes) = (chunk.records.len() as u64, chunk.arena.len() as u64);
+        assembly.take(&chunk, rows)?;
+        observer.read(records, bytes);
+        if assembly.buffered() >= flush_at || assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
+            observer.phase(Phase::Flush);
+            runtime.block_on(assembly.flush())?;
+            observer.phase(Phase::Pull);
+        }
+        if assembly.memory() >= memory_max {
+            enough.store(true, Ordering::Relaxed);
+        }
+    }
+    Ok(assembly)
+}

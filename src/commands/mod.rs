@@ -1,0 +1,76 @@
+//! The commands besides the run itself: each opens the doors it needs, asks, and answers with a value that prints as text or JSON.
+//!
+//! Owns how a job file becomes a catalog, a store and a source. Holds no rule of its own about offsets, rows or commits.
+
+pub mod check;
+pub mod init;
+pub mod plan;
+pub mod run;
+pub mod status;
+
+use std::path::Path;
+
+use crate::catalog::sql::SqlCatalog;
+use crate::config::{CatalogConfig, Config};
+use crate::error::{Error, Mistake, Mistakes, Result};
+use crate::job::{queue_bytes, settle::group};
+use crate::source::kafka::Kafka;
+use crate::storage::Store;
+
+/// Catalog and store of a job.
+#[derive(Debug)]
+pub struct Tables {
+    /// Every byte goes through it.
+    pub store: Store,
+    /// The door to the heads of the job's tables.
+    pub catalog: SqlCatalog,
+}
+
+/// Reads and checks a job file. `env` looks up a variable.
+pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Error::Job {
+        file: file.clone(),
+        mistakes: Mistakes(vec![Mistake { line: None, message: format!("cannot read it: {e}") }]),
+    })?;
+    Config::parse(&text, env).map_err(|mistakes| Error::Job { file, mistakes })
+}
+
+/// Opens catalog and store; asks neither yet.
+pub fn open_tables(config: &Config) -> Result<Tables> {
+    let store = Store::new();
+    let CatalogConfig::Sql { name, uri, warehouse } = &config.catalog;
+    let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?;
+    Ok(Tables { store, catalog })
+}
+
+/// Opens the source; asks it nothing yet.
+pub fn open_source(config: &Config) -> Result<Kafka> {
+    let mut properties = config.kafka.properties.clone();
+    // librdkafka's queue is part of what `memory_limit` promises.
+    let queue = queue_bytes(config.limits.memory_limit) / 1024;
+    properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| queue.to_string());
+    Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))
+}
+
+/// Lays out rows in columns, the first column to the left and the others to the right.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(at, (cell, &width))| if at == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,67 @@
+//! `tidegate run`: opens the doors, runs the job, and makes the report, also of a run that failed before it began.
+
+use crate::commands::{open_source, open_tables};
+use crate::config::Config;
+use crate::counts::Counts;
+use crate::error::{Error, Result};
+use crate::job::{Ended, Job, Run, RunOptions, table_ident};
+use crate::observe::Observer;
+use crate::progress::rfc3339;
+use crate::report::{ErrorReport, Outcome, Report};
+use crate::source::Stop;
+
+/// Runs the job of a checked job file. The error, if there is one, is also in the report.
+pub async fn run(config: &Config, run: &Run, options: RunOptions, stop: &Stop, observer: &dyn Observer) -> (Report, Option<Error>) {
+    let ended = match open(config) {
+        Ok((tables, source)) => {
+            let job = Job { config, source: &source, catalog: &tables.catalog, store: &tables.store, run, stop, observer };
+            job.run(options).await
+        }
+        Err(error) => Ended {
+            outcome: Err(error),
+            batches: Vec::new(),
+            remaining: None,
+            watermark: None,
+            newest_event_time: None,
+            warnings: Vec::new(),
+        },
+    };
+    report(config, run, ended)
+}
+
+fn open(config: &Config) -> Result<(crate::commands::Tables, crate::source::kafka::Kafka)> {
+    Ok((open_tables(config)?, open_source(config)?))
+}
+
+fn report(config: &Config, run: &Run, ended: Ended) -> (Report, Option<Error>) {
+    let mut records = Counts::default();
+    for batch in &ended.batches {
+        records += batch.records;
+    }
+    let (outcome, error) = match ended.outcome {
+        Ok(outcome) => (outcome, None),
+        Err(error) => (Outcome::Failed, Some(error)),
+    };
+    let report = Report {
+        tidegate: env!("CARGO_PKG_VERSION"),
+        command: "run",
+        job: config.name.clone(),
+        table: table_ident(config).to_string(),
+        branch: config.table.branch.clone(),
+        topic: config.kafka.topic.clone(),
+        run_id: run.id.to_string(),
+        outcome,
+        exit_code: error.as_ref().map_or(0, Error::exit_code),
+        batches: ended.batches,
+        records,
+        remaining: ended.remaining,
+        lag_records: ended.remaining,
+        lag_seconds: ended.newest_event_time.map(|newest| (run.started_at - newest).max(0) as f64 / 1e6),
+        watermark: ended.watermark.map(rfc3339),
+        started_at: rfc3339(run.started_at),
+        duration_ms: u64::try_from((run.now_ms)() - run.started_at / 1_000).unwrap_or(0),
+        warnings: ended.warnings,
+        error: error.as_ref().map(ErrorReport::from_error),
+    };
+    (report, error)
+}

@@ -1,0 +1,145 @@
+//! `tidegate status`: where a job stands: its last batch, offsets, watermark and lag.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::commands::{columns, open_source, open_tables};
+use crate::config::Config;
+use crate::counts::Counts;
+use crate::error::{Error, Result};
+use crate::job::table_ident;
+use crate::offsets::{Offsets, TopicBounds};
+use crate::progress::{Progress, rfc3339};
+use crate::source::Source;
+use crate::state;
+
+/// What `status` answers. Its JSON form is a contract.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Version of the program.
+    pub tidegate: &'static str,
+    /// Always `status`.
+    pub command: &'static str,
+    /// Job name.
+    pub job: String,
+    /// Full name of the table.
+    pub table: String,
+    /// Topic.
+    pub topic: String,
+    /// The job's last batch; none before the first.
+    pub last_batch: Option<LastBatch>,
+    /// Next offset to read of every partition.
+    pub offsets: BTreeMap<String, Offsets>,
+    /// Watermark, RFC 3339.
+    pub watermark: Option<String>,
+    /// Offsets up to the last stable offsets; none where the broker cannot be asked.
+    pub lag_records: Option<u64>,
+    /// The same per partition.
+    pub lag: BTreeMap<i32, u64>,
+    /// Now minus the newest event time read, in seconds.
+    pub lag_seconds: Option<f64>,
+    /// Why the broker could not be asked.
+    pub broker_error: Option<String>,
+}
+
+/// The last batch of a job.
+#[derive(Debug, Serialize)]
+pub struct LastBatch {
+    /// Batch number.
+    pub batch: u64,
+    /// Epoch.
+    pub epoch: u64,
+    /// Snapshot that carries it.
+    pub snapshot_id: i64,
+    /// Start of its run, RFC 3339.
+    pub planned_at: String,
+    /// UUID of its run.
+    pub run_id: String,
+    /// Accounts.
+    pub records: Counts,
+}
+
+/// Asks table and broker; a broker that does not answer leaves the lag unknown. `now` is µs since the epoch.
+pub async fn status(config: &Config, now: i64) -> Result<Status> {
+    let tables = open_tables(config)?;
+    let ident = table_ident(config);
+    let table = tables
+        .catalog
+        .load(&ident)
+        .await?
+        .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))?;
+    let state = state::find(&table, &config.table.branch, &config.name).await?;
+    let progress = state.progress();
+    let bounds = tokio::task::block_in_place(|| open_source(config)?.bounds());
+    let (lag, broker_error) = match &bounds {
+        Ok(bounds) => (lag(progress, bounds), None),
+        Err(error) => (BTreeMap::new(), Some(crate::report::ErrorReport::from_error(error).message)),
+    };
+    let newest = progress.and_then(|p| p.max_event_time.values().copied().max());
+    Ok(Status {
+        tidegate: env!("CARGO_PKG_VERSION"),
+        command: "status",
+        job: config.name.clone(),
+        table: ident.to_string(),
+        topic: config.kafka.topic.clone(),
+        last_batch: state.found.as_ref().map(|(progress, snapshot_id)| LastBatch {
+            batch: progress.batch,
+            epoch: progress.epoch,
+            snapshot_id: *snapshot_id,
+            planned_at: rfc3339(progress.planned_at),
+            run_id: progress.run_id.clone(),
+            records: progress.counts,
+        }),
+        offsets: progress.map(|p| BTreeMap::from([(p.topic.clone(), p.end.clone())])).unwrap_or_default(),
+        watermark: progress.and_then(|p| p.watermark).map(rfc3339),
+        lag_records: bounds.is_ok().then(|| lag.values().sum()),
+        lag,
+        lag_seconds: newest.map(|newest| (now - newest).max(0) as f64 / 1e6),
+        broker_error,
+    })
+}
+
+/// Offsets that wait, per partition that could be asked.
+fn lag(progress: Option<&Progress>, bounds: &TopicBounds) -> BTreeMap<i32, u64> {
+    let waiting = |(&partition, bounds): (&i32, &Option<crate::offsets::PartitionBounds>)| {
+        let bounds = bounds.as_ref()?;
+        let next = progress.and_then(|p| p.end.get(&partition).copied()).unwrap_or(bounds.earliest);
+        Some((partition, u64::try_from(bounds.last_stable - next).unwrap_or(0)))
+    };
+    bounds.partitions.iter().filter_map(waiting).collect()
+}
+
+impl Status {
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut text = format!("job {} · topic {} · table {}\n", self.job, self.topic, self.table);
+        match &self.last_batch {
+            None => text.push_str("no batch yet\n"),
+            Some(last) => {
+                text.push_str(&format!("last batch  {} (epoch {}), snapshot {}, run {}\n", last.batch, last.epoch, last.snapshot_id, last.planned_at));
+                let named: Vec<String> =
+                    last.records.named().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+                text.push_str(&format!("records     {}\n", if named.is_empty() { "none".into() } else { named.join(", ") }));
+            }
+        }
+        text.push_str(&format!("watermark   {}\n", self.watermark.as_deref().unwrap_or("none yet")));
+        match (self.lag_records, &self.broker_error) {
+            (Some(lag), _) => text.push_str(&format!("lag         {lag} offsets\n")),
+            (None, error) => text.push_str(&format!("lag         unknown: {}\n", error.as_deref().unwrap_or("the broker did not answer"))),
+        }
+        if let Some(seconds) = self.lag_seconds {
+            text.push_str(&format!("newest      event time {seconds:.0} s ago\n"));
+        }
+        let mut rows = vec![["partition", "next offset", "lag"].map(str::to_owned).to_vec()];
+        for (partition, next) in self.offsets.values().flatten() {
+            let lag = self.lag.get(partition).map_or_else(|| "unknown".into(), u64::to_string);
+            rows.push(vec![partition.to_string(), next.to_string(), lag]);
+        }
+        if rows.len() > 1 {
+            text.push_str(&columns(&rows));
+        }
+        text
+    }
+}

@@ -1,0 +1,418 @@
+//! Reads TOML values one by one and keeps every mistake, so that one does not hide the next.
+//!
+//! Knows TOML, lines and spelling; knows nothing of what a job means. A value that cannot be read is a mistake and `None`: the
+//! caller goes on with a stand-in, because a `Config` is handed out only when there is no mistake at all.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::{interpolate, nearest, units, vocabulary};
+use crate::error::{Mistake, Mistakes};
+
+/// What is the same for every value of one file.
+pub(super) struct Reader<'a> {
+    /// Byte offset at which each line begins.
+    line_starts: Vec<usize>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+/// One table of the file, or its absence.
+pub(super) struct Section<'a> {
+    reader: &'a Reader<'a>,
+    /// Path as in `kafka`; empty for the file itself.
+    name: &'static str,
+    /// Line of its header; none where the section is absent.
+    pub(super) line: Option<usize>,
+    table: Option<&'a DeTable<'a>>,
+    /// Whether its name seems to be misspelt in the file: then nothing in it is missing, only unseen.
+    misspelt: bool,
+}
+
+/// One value of the file.
+pub(super) struct Value<'a> {
+    reader: &'a Reader<'a>,
+    value: &'a DeValue<'a>,
+    /// Line on which it stands.
+    pub(super) line: usize,
+    /// Path as in `kafka.topic`, for messages.
+    pub(super) path: String,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { line_starts, env, mistakes: RefCell::new(Vec::new()) }
+    }
+
+    /// Line of a byte offset, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset)
+    }
+
+    /// Notes a mistake.
+    pub(super) fn mistake(&self, line: Option<usize>, message: impl Into<String>) {
+        self.mistakes.borrow_mut().push(Mistake { line, message: message.into() });
+    }
+
+    /// The value, if no mistake was noted; else all mistakes in the order of the file, absences last.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Mistakes> {
+        let mut mistakes = self.mistakes.into_inner();
+        if mistakes.is_empty() {
+            return Ok(value);
+        }
+        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+        Err(Mistakes(mistakes))
+    }
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
+        Self { reader, name: "", line: None, table: Some(table), misspelt: false }
+    }
+
+    /// The table `name` of the file; an absent one reads as empty.
+    pub(super) fn open(root: &Self, name: &'static str) -> Self {
+        let reader = root.reader;
+        let Some(found) = root.get(name) else {
+            return Self { reader, name, line: None, table: None, misspelt: root.is_misspelt(name) };
+        };
+        let table = found.value.as_table();
+        if table.is_none() {
+            found.mistake(format!("`{name}` must be a table: write [{name}] on a line of its own"));
+        }
+        Self { reader, name, line: Some(found.line), table, misspelt: table.is_none() }
+    }
+
+    pub(super) fn reader(&self) -> &'a Reader<'a> {
+        self.reader
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
+        let (_, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some(Value {
+            reader: self.reader,
+            value: value.get_ref(),
+            line: self.reader.line(value.span().start),
+            path: self.path(key),
+        })
+    }
+
+    /// The value of a key; its absence is a mistake.
+    pub(super) fn require(&self, key: &str) -> Option<Value<'a>> {
+        let found = self.get(key);
+        if found.is_none() {
+            self.missing(key);
+        }
+        found
+    }
+
+    /// Notes that a key is missing, unless it seems to be there under a misspelt name: that is one mistake, not two.
+    pub(super) fn missing(&self, key: &str) {
+        if !self.misspelt && !self.is_misspelt(key) {
+            self.reader.mistake(self.line, format!("missing key `{key}`{}", self.place()));
+        }
+    }
+
+    fn is_misspelt(&self, key: &str) -> bool {
+        let known = vocabulary::keys(self.name);
+        let means = |name: &str| nearest::nearest(name, known.iter().copied()) == Some(key);
+        self.keys().iter().any(|(name, _)| !known.contains(name) && means(name))
+    }
+
+    /// Names of the keys that are there, each with its line.
+    pub(super) fn keys(&self) -> Vec<(&'a str, usize)> {
+        let keys = self.table.into_iter().flatten();
+        keys.map(|(key, _)| (key.get_ref().as_ref(), self.reader.line(key.span().start))).collect()
+    }
+
+    /// Notes every key that is not in the vocabulary.
+    pub(super) fn refuse_unknown(&self) {
+        for (key, line) in self.keys() {
+            if !vocabulary::keys(self.name).contains(&key) {
+                self.unknown(key, line);
+            }
+        }
+    }
+
+    /// Notes one key as unknown, with the nearest right name.
+    pub(super) fn unknown(&self, key: &str, line: usize) {
+        let known = vocabulary::keys(self.name);
+        let is_table = self.name.is_empty() && self.get(key).is_some_and(|value| value.is_table());
+        let what = |name: &str| if is_table { format!("[{name}]") } else { format!("`{name}`") };
+        let advice = match (vocabulary::elsewhere(self.name, key), nearest::nearest(key, known.iter().copied())) {
+            (Some(place), _) => format!("it belongs {place}"),
+            (None, Some(name)) => format!("did you mean {}?", what(name)),
+            (None, None) => format!("known are {}", nearest::listed(known, "and")),
+        };
+        let kind = if is_table { "table" } else { "key" };
+        self.reader.mistake(Some(line), format!("unknown {kind} {}{}; {advice}", what(key), self.place()));
+    }
+
+    fn place(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) }
+    }
+
+    /// All values of the table as properties: names with dots may be written bare (`a.b = 1`), which TOML reads as nested tables.
+    pub(super) fn properties(&self, skip: &[&str]) -> Vec<(String, Value<'a>)> {
+        let mut found = Vec::new();
+        for (key, value) in self.table.into_iter().flatten() {
+            if !skip.contains(&key.get_ref().as_ref()) {
+                self.flatten(key.get_ref().as_ref().to_owned(), key, value, &mut found);
+            }
+        }
+        found
+    }
+
+    fn flatten(
+        &self,
+        name: String,
+        key: &'a Spanned<DeString<'a>>,
+        value: &'a Spanned<DeValue<'a>>,
+        found: &mut Vec<(String, Value<'a>)>,
+    ) {
+        // toml bounds the depth of its tables, so this recursion is bounded too.
+        if let DeValue::Table(table) = value.get_ref() {
+            for (key, value) in table {
+                self.flatten(format!("{name}.{}", key.get_ref()), key, value, found);
+            }
+            return;
+        }
+        if found.iter().any(|(other, _)| *other == name) {
+            self.reader.mistake(Some(self.reader.line(key.span().start)), format!("`{name}` is given twice"));
+        }
+        let path = self.path(&name);
+        let line = self.reader.line(value.span().start);
+        found.push((name, Value { reader: self.reader, value: value.get_ref(), line, path }));
+    }
+
+    fn path(&self, key: &str) -> String {
+        let key = if key.contains('.') { format!("\"{key}\"") } else { key.to_owned() };
+        if self.name.is_empty() { key } else { format!("{}.{key}", self.name) }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// Notes a mistake at this value.
+    pub(super) fn mistake(&self, message: impl Into<String>) {
+        self.reader.mistake(Some(self.line), message);
+    }
+
+    fn wrong_type(&self, wanted: &str) {
+        let article = if matches!(self.value, DeValue::Integer(_) | DeValue::Array(_)) { "an" } else { "a" };
+        self.mistake(format!("`{}` must be {wanted}, not {article} {}", self.path, self.value.type_str()));
+    }
+
+    /// A string with its variables filled in.
+    pub(super) fn text(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(text) => self.fill_in(text),
+            _ => {
+                self.wrong_type("a string");
+                None
+            }
+        }
+    }
+
+    fn fill_in(&self, text: &str) -> Option<String> {
+        match interpolate::interpolate(text, self.reader.env) {
+            Ok(text) => Some(text),
+            Err(reasons) => {
+                for reason in reasons {
+                    self.mistake(format!("`{}`: {reason}", self.path));
+                }
+                None
+            }
+        }
+    }
+
+    /// A string that is not empty.
+    pub(super) fn name(&self) -> Option<String> {
+        let name = self.text()?;
+        if name.trim().is_empty() {
+            self.mistake(format!("`{}` must not be empty", self.path));
+            return None;
+        }
+        Some(name)
+    }
+
+    /// A string that `parse` understands.
+    pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match parse(&self.text()?) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.mistake(format!("`{}`: {reason}", self.path));
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let word = self.text()?;
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let advice = match nearest::nearest(&word, names.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("expected {}", nearest::listed(&names, "or")),
+        };
+        self.mistake(format!("unknown value `{word}` for `{}`; {advice}", self.path));
+        None
+    }
+
+    /// `true` or `false`; also as a string, for a variable can stand only in a string.
+    pub(super) fn flag(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(flag) => Some(*flag),
+            DeValue::String(_) => self.choice(&[("true", true), ("false", false)]),
+            _ => {
+                self.wrong_type("`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// A whole number from 0; also as a string, for a variable can stand only in a string.
+    pub(super) fn count(&self) -> Option<u64> {
+        const WANTED: &str = "a whole number from 0";
+        match self.value {
+            DeValue::Integer(number) => {
+                let count = u64::from_str_radix(number.as_str(), number.radix()).ok();
+                if count.is_none() {
+                    self.mistake(format!("`{}` must be {WANTED}, not `{number}`", self.path));
+                }
+                count
+            }
+            DeValue::String(_) => {
+                self.parsed(|text| text.trim().replace('_', "").parse().map_err(|_| format!("`{text}` is not {WANTED}")))
+            }
+            _ => {
+                self.wrong_type(WANTED);
+                None
+            }
+        }
+    }
+
+    /// A finite number.
+    pub(super) fn number(&self) -> Option<f64> {
+        let parse = |text: &str| match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(format!("`{text}` is not a number")),
+        };
+        let parsed = match self.value {
+            DeValue::Integer(number) if number.radix() == 10 => parse(number.as_str()),
+            DeValue::Float(number) => parse(number.as_str()),
+            DeValue::String(_) => return self.parsed(parse),
+            _ => {
+                self.wrong_type("a number");
+                return None;
+            }
+        };
+        parsed.map_err(|reason| self.mistake(format!("`{}`: {reason}", self.path))).ok()
+    }
+
+    /// A number of bytes: `1048576` or `"1 MiB"`.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        match self.value {
+            DeValue::Integer(_) => self.count(),
+            DeValue::String(_) => self.parsed(units::bytes),
+            _ => {
+                self.wrong_type("a number of bytes such as \"256 MiB\"");
+                None
+            }
+        }
+    }
+
+    /// A length of time: `"2 h"`.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        match self.value {
+            DeValue::String(_) => self.parsed(units::duration),
+            DeValue::Integer(number) => {
+                self.mistake(format!("`{}`: {number} has no unit; write \"{number} s\"", self.path));
+                None
+            }
+            _ => {
+                self.wrong_type("a length of time such as \"2 h\"");
+                None
+            }
+        }
+    }
+
+    /// A string, whole number or flag in the form in which libraries take it as a property.
+    pub(super) fn property(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(_) => self.text(),
+            DeValue::Boolean(flag) => Some(flag.to_string()),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Some(number.to_string()),
+                Err(_) => {
+                    self.mistake(format!("`{}`: `{number}` is out of range", self.path));
+                    None
+                }
+            },
+            _ => {
+                self.wrong_type("a string, a whole number or a flag");
+                None
+            }
+        }
+    }
+
+    /// The elements of an array; a single value counts as an array of one.
+    pub(super) fn list(&self) -> Vec<Self> {
+        match self.value {
+            DeValue::Array(array) => array.iter().map(|element| self.child(element, self.path.clone())).collect(),
+            _ => vec![Value { reader: self.reader, value: self.value, line: self.line, path: self.path.clone() }],
+        }
+    }
+
+    /// The entries of a table, each with the line of its key.
+    pub(super) fn entries(&self) -> Vec<(String, Self)> {
+        let DeValue::Table(table) = self.value else {
+            self.wrong_type("a table such as { name = \"value\" }");
+            return Vec::new();
+        };
+        table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), self.child(value, format!("{}.{}", self.path, key.get_ref()))))
+            .collect()
+    }
+
+    /// This value as a section whose name in messages is `name`.
+    pub(super) fn section(&self, name: &'static str) -> Option<Section<'a>> {
+        match self.value {
+            DeValue::Table(table) => {
+                Some(Section { reader: self.reader, name, line: Some(self.line), table: Some(table), misspelt: false })
+            }
+            _ => {
+                self.wrong_type("a table such as { name = \"value\" }");
+                None
+            }
+        }
+    }
+
+    /// A date and time as TOML writes it without quotes.
+    pub(super) fn datetime(&self) -> Option<String> {
+        self.value.as_datetime().map(ToString::to_string)
+    }
+
+    /// Whether this is a string.
+    pub(super) fn is_text(&self) -> bool {
+        self.value.is_str()
+    }
+
+    /// Whether this is a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    fn child(&self, value: &'a Spanned<DeValue<'a>>, path: String) -> Self {
+        Value { reader: self.reader, value: value.get_ref(), line: self.reader.line(value.span().start), path }
+    }
+}

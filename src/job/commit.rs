@@ -1,0 +1,398 @@
+//! Brings one collected batch into the table: merge, deletes, manifests, swap; and again on each new head, until the ancestry says
+//! done or moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iceberg::spec::TableMetadata;
+use roaring::RoaringTreemap;
+use sha2::{Digest, Sha256};
+
+use crate::batch::{Collected, MergeColumns};
+use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
+use crate::commit::{Draft, prepare};
+use crate::config::{MergeConfig, Mode, Unmapped};
+use crate::counts::Counts;
+use crate::deletes::write_deletes;
+use crate::error::{BoxError, Error, Result};
+use crate::job::{Job, Pulled, next_batch};
+use crate::live::files::LiveFiles;
+use crate::merge::{MergeSet, StoredRows, merge};
+use crate::names::FileNames;
+use crate::observe::Phase;
+use crate::progress::{BatchName, Kind, Progress, StateProperty, rfc3339};
+use crate::report::{BatchReport, FilesReport, OffsetsReport};
+use crate::snapshot::{FileSet, set_property, snapshot_id};
+use crate::source::{Cut, Reached, Source};
+use crate::state;
+use crate::watermark::{Advance, advance};
+use crate::write::WriteTarget;
+
+/// A batch that is pulled and written, on its way into the table.
+pub(super) struct Batch<'a, S, C> {
+    job: &'a Job<'a, S, C>,
+    base: LoadedTable,
+    pulled: Pulled,
+    collected: Collected,
+    reached: Reached,
+    names: FileNames,
+    began_ms: i64,
+    /// State of the batch; the merge adds its counts on each attempt.
+    progress: Progress,
+    /// Snapshot ids of all attempts.
+    attempts: Vec<i64>,
+    /// Once any attempt was unclear, no file is deleted any more.
+    unclear: bool,
+}
+
+/// How it ended.
+pub(super) enum Ending {
+    /// The batch is in the table.
+    Committed(Box<Committed>),
+    /// Another run of the job was first; this batch has no effect.
+    Moved,
+    /// The table changed so that the batch must be pulled anew.
+    Redo,
+}
+
+/// A batch in the table.
+pub(super) struct Committed {
+    pub(super) progress: Progress,
+    pub(super) report: BatchReport,
+    pub(super) remaining: u64,
+}
+
+/// What a fresh load says about the batch.
+enum Place {
+    Next,
+    Done(i64),
+    Moved,
+}
+
+impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
+    pub(super) fn new(job: &'a Job<'a, S, C>, pulled: Pulled, collected: Collected, reached: Reached, names: FileNames, began_ms: i64) -> Self {
+        let progress = progress(job, &pulled, &collected, &reached);
+        let base = pulled.table.clone();
+        Self { job, base, pulled, collected, reached, names, began_ms, progress, attempts: Vec::new(), unclear: false }
+    }
+
+    /// Tries until the ancestry says done or moved, or the attempts are used up.
+    pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>) -> Result<Ending> {
+        let retry = Retry::of(&self.base.metadata);
+        for attempt in 0..=retry.retries {
+            if attempt > 0 {
+                tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
+            }
+            let Some((tried, outcome)) = self.attempt(&live, attempt).await? else { return Ok(Ending::Redo) };
+            let cause = match outcome {
+                CommitOutcome::Committed => return Ok(self.done(tried.snapshot_id, &tried, attempt + 1, &live)),
+                CommitOutcome::Refused(cause) => {
+                    tracing::info!(attempt, %cause, "the commit was refused");
+                    self.delete(&tried.written).await;
+                    cause
+                }
+                CommitOutcome::Unclear(cause) => {
+                    tracing::warn!(attempt, %cause, "no answer to the commit; looking at the table");
+                    self.unclear = true;
+                    cause
+                }
+            };
+            let table = self.job.load().await?;
+            match self.place(&table).await? {
+                Place::Done(snapshot) => return Ok(self.done(snapshot, &tried, attempt + 1, &live)),
+                Place::Moved => {
+                    let data: Vec<String> = self.collected.data.iter().map(|file| file.data_file.file_path().to_owned()).collect();
+                    self.delete(&data).await;
+                    return Ok(Ending::Moved);
+                }
+                Place::Next => {}
+            }
+            if table.metadata_location == self.base.metadata_location {
+                if !self.unclear {
+                    return Err(Error::unavailable(format!("commit to table `{}`", self.base.ident), cause));
+                }
+                continue;
+            }
+            if self.must_redo(&table.metadata) {
+                let data: Vec<String> = self.collected.data.iter().map(|file| file.data_file.file_path().to_owned()).collect();
+                self.delete(&data).await;
+                return Ok(Ending::Redo);
+            }
+            live = self.rebase(table).await?;
+        }
+        Err(match self.unclear {
+            true => Error::unavailable(
+                format!("learn whether the commit to table `{}` went in", self.base.ident),
+                BoxError::from("no attempt was answered, and none of their snapshots is in the table yet"),
+            ),
+            false => Error::Contended { table: self.base.ident.to_string(), attempts: retry.retries + 1 },
+        })
+    }
+
+    /// One attempt on the current base; none where a row is missing that was dropped against an earlier head.
+    async fn attempt(&mut self, live: &LiveFiles, attempt: u32) -> Result<Option<(Tried, CommitOutcome)>> {
+        let set = self.merge();
+        if set.row_missing {
+            return Ok(None);
+        }
+        let names = self.names.attempt(self.pulled.redo * 100 + attempt);
+        let target = WriteTarget {
+            metadata: Arc::clone(&self.base.metadata),
+            store: self.job.store.clone(),
+            names: names.clone(),
+            memory_max: 16 << 20,
+        };
+        self.job.observer.phase(Phase::Write);
+        let mut own_dead = self.collected.own_dead.clone();
+        for (file, positions) in &set.own_dead {
+            *own_dead.entry(*file).or_default() |= positions;
+        }
+        let deletes = write_deletes(&target, live, &set.dead, &self.collected.data, &own_dead).await?;
+        let files = FileSet {
+            data: self.collected.data.iter().map(|file| file.data_file.clone()).collect(),
+            deletes: deletes.added,
+            superseded: deletes.superseded,
+        };
+        self.progress.counts = self.collected.counts;
+        self.progress.counts += set.counts;
+        self.check(&files, &own_dead);
+
+        self.job.observer.phase(Phase::Commit);
+        let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, self.pulled.redo * 100 + attempt);
+        self.attempts.push(snapshot_id);
+        let summary = self.progress.encode();
+        let property = StateProperty {
+            table_uuid: self.base.metadata.uuid().to_string(),
+            snapshot_id,
+            summary: summary.clone().into_iter().collect(),
+        };
+        let branch = &self.job.config.table.branch;
+        let prepared = prepare(Draft {
+            base: &self.base,
+            live,
+            branch,
+            files: &files,
+            summary,
+            snapshot_id,
+            now_ms: (self.job.run.now_ms)(),
+            names: &names,
+            updates: vec![set_property(StateProperty::key(&self.job.config.name, branch), property.encode())],
+        })
+        .await?;
+        let mut written = prepared.written;
+        written.extend(files.deletes.iter().map(|(_, file)| file.file_path().to_owned()));
+        let outcome = self.job.catalog.swap(&prepared.change).await;
+        Ok(Some((Tried { snapshot_id, written, files }, outcome)))
+    }
+
+    fn merge(&self) -> MergeSet {
+        match (&self.collected.dedupe, &self.job.config.mode) {
+            (Some(dedupe), Mode::Merge(config)) => merge(dedupe, &self.collected.stored, config.ties),
+            _ => MergeSet::default(),
+        }
+    }
+
+    /// The laws that guard the commit: a batch that breaks one never reaches the table.
+    fn check(&self, files: &FileSet, own_dead: &BTreeMap<u32, RoaringTreemap>) {
+        let (counts, plan) = (&self.progress.counts, &self.pulled.plan);
+        assert_eq!(counts.read, counts.sum(), "each record read has one outcome: {counts:?}");
+        let written: u64 = files.data.iter().map(iceberg::spec::DataFile::record_count).sum();
+        let dead: u64 = own_dead.values().map(RoaringTreemap::len).sum();
+        assert_eq!(written - dead, counts.inserted + counts.updated, "each insert and update is one live new row");
+        for (partition, start) in &plan.starts {
+            let end = self.progress.end[partition];
+            assert!(*start <= end, "partition {partition} goes back from {start} to {end}");
+            assert!(plan.ranges.get(partition).map_or(*start, |at| at.range.end()) >= end, "partition {partition} was read past its plan");
+        }
+    }
+
+    /// Looks for the snapshots of all attempts, and for the batch id, before judging anything.
+    async fn place(&self, table: &LoadedTable) -> Result<Place> {
+        if table.metadata.uuid() != self.base.metadata.uuid() {
+            return Err(Error::refused(
+                format!("table `{}` was replaced by another one while the run was under way", table.ident),
+                "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
+            ));
+        }
+        let state = state::find(table, &self.job.config.table.branch, &self.job.config.name).await?;
+        Ok(match &state.found {
+            Some((progress, snapshot)) if self.attempts.contains(snapshot) || progress.batch_id == self.progress.batch_id => Place::Done(*snapshot),
+            found if found.as_ref().map(|(_, snapshot)| *snapshot) == self.pulled.state.snapshot_id() => Place::Next,
+            _ => Place::Moved,
+        })
+    }
+
+    /// What was decoded and written fits the schema, the spec and the format it was made for, and values carried over their head.
+    fn must_redo(&self, now: &TableMetadata) -> bool {
+        let base = &self.base.metadata;
+        let keeps = matches!(&self.job.config.mode, Mode::Merge(MergeConfig { unmapped: Unmapped::Keep, .. }));
+        now.current_schema_id() != base.current_schema_id()
+            || now.default_partition_spec_id() != base.default_partition_spec_id()
+            || now.format_version() != base.format_version()
+            || (keeps && !self.pulled.supplied.unmapped.is_empty())
+    }
+
+    /// Takes the new head as base and searches the ids in it.
+    async fn rebase(&mut self, table: LoadedTable) -> Result<Arc<LiveFiles>> {
+        let branch = &self.job.config.table.branch;
+        let live = Arc::new(LiveFiles::load(&table.metadata, table.metadata.snapshot_for_ref(branch), self.job.store).await?);
+        if let (Some(dedupe), Mode::Merge(config)) = (&mut self.collected.dedupe, &self.job.config.mode) {
+            self.job.observer.phase(Phase::Match);
+            let columns = MergeColumns::of_table(config, &table, Vec::new())?;
+            let min_event_time = self.pulled.state.progress().and_then(|p| p.watermark);
+            let matches = columns.lookup(&live, &table, dedupe, self.job.store, min_event_time).await?;
+            self.collected.stored = StoredRows::default();
+            self.collected.stored.extend(matches.rows);
+        }
+        self.base = table;
+        Ok(live)
+    }
+
+    /// Deletes files of a known refusal. Failing to is no failure: they are orphans, which `clean` removes.
+    async fn delete(&self, paths: &[String]) {
+        if self.unclear {
+            return;
+        }
+        for path in paths {
+            if let Err(error) = self.job.store.delete(path).await {
+                tracing::debug!(path, %error, "an orphan stays");
+            }
+        }
+    }
+
+    fn done(self, snapshot_id: i64, tried: &Tried, attempts: u32, live: &LiveFiles) -> Ending {
+        let remaining = self.pulled.plan.remaining(&self.progress.end);
+        let topic = &self.progress.topic;
+        let report = BatchReport {
+            batch: self.progress.batch,
+            epoch: self.progress.epoch,
+            batch_id: self.progress.batch_id.clone(),
+            snapshot_id,
+            operation: tried.files.operation().as_str().to_owned(),
+            offsets: OffsetsReport {
+                start: BTreeMap::from([(topic.clone(), self.progress.start.clone())]),
+                end: BTreeMap::from([(topic.clone(), self.progress.end.clone())]),
+            },
+            records: self.progress.counts,
+            watermark: self.progress.watermark.map(rfc3339),
+            attempts,
+            files: FilesReport {
+                data_files: count(tried.files.data.len()),
+                data_bytes: tried.files.data.iter().map(iceberg::spec::DataFile::file_size_in_bytes).sum(),
+                delete_files: count(tried.files.deletes.len()),
+                table_files: count(live.data.len()),
+                files_searched: self.collected.files_searched,
+            },
+            cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),
+            duration_ms: u64::try_from((self.job.run.now_ms)() - self.began_ms).unwrap_or(0),
+        };
+        Ending::Committed(Box::new(Committed { progress: self.progress, report, remaining }))
+    }
+}
+
+/// One attempt.
+struct Tried {
+    snapshot_id: i64,
+    /// Files that only this attempt named.
+    written: Vec<String>,
+    files: FileSet,
+}
+
+/// The state that the batch will leave, but for the counts of its merge.
+fn progress<S: Source, C: Catalog>(job: &Job<'_, S, C>, pulled: &Pulled, collected: &Collected, reached: &Reached) -> Progress {
+    let before = pulled.state.progress();
+    let (epoch, batch) = next_batch(before.map(|p| (p.epoch, p.batch)));
+    let mut end = pulled.plan.starts.clone();
+    end.extend(reached.ends.iter().map(|(&p, &offset)| (p, offset)));
+    let mut start = pulled.plan.starts.clone();
+    for (&partition, &(lost_from, _)) in &pulled.plan.skipped {
+        start.insert(partition, lost_from);
+    }
+    let mut leader_epochs = before.map(|p| p.leader_epochs.clone()).unwrap_or_default();
+    leader_epochs.extend(&reached.leader_epochs);
+    let mut max_event_time = before.map(|p| p.max_event_time.clone()).unwrap_or_default();
+    for (&partition, &time) in &collected.max_event_time {
+        let highest = max_event_time.entry(partition).or_insert(time);
+        *highest = time.max(*highest);
+    }
+    let watermark = advance(&Advance {
+        watermark: before.and_then(|p| p.watermark),
+        max_event_time: &max_event_time,
+        ends: &end,
+        high_watermarks: &pulled.plan.high_watermarks,
+        delay: job.config.watermark.delay,
+    });
+    let topic_id = pulled.bounds.topic_id.clone().or_else(|| before.and_then(|p| p.topic_id.clone()));
+    let batch_id = BatchName {
+        table_uuid: &pulled.table.metadata.uuid().to_string(),
+        branch: &job.config.table.branch,
+        job: &job.config.name,
+        started_from: pulled.state.snapshot_id(),
+        epoch,
+        batch,
+        topic: &pulled.bounds.topic,
+        topic_id: topic_id.as_deref(),
+        start: &start,
+        end: &end,
+    }
+    .id();
+    Progress {
+        job: job.config.name.clone(),
+        kind: Kind::Batch,
+        epoch,
+        batch,
+        batch_id,
+        topic: pulled.bounds.topic.clone(),
+        topic_id,
+        cluster_id: pulled.bounds.cluster_id.clone(),
+        start,
+        end,
+        skipped: pulled.plan.skipped.clone(),
+        leader_epochs,
+        watermark,
+        max_event_time,
+        planned_at: job.run.started_at,
+        run_id: job.run.id.to_string(),
+        counts: Counts::default(),
+        rejects: collected.rejects.clone(),
+    }
+}
+
+/// `commit.retry.*` of the table, as Java.
+struct Retry {
+    retries: u32,
+    min_wait: Duration,
+    max_wait: Duration,
+}
+
+impl Retry {
+    fn of(metadata: &TableMetadata) -> Self {
+        let number = |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
+        Self {
+            retries: u32::try_from(number("commit.retry.num-retries", 4)).unwrap_or(4),
+            min_wait: Duration::from_millis(number("commit.retry.min-wait-ms", 100)),
+            max_wait: Duration::from_millis(number("commit.retry.max-wait-ms", 60_000)),
+        }
+    }
+
+    /// Doubles on each attempt; the jitter comes from the run's UUID, so that two runs do not keep step.
+    fn wait(&self, run: &[u8], attempt: u32) -> Duration {
+        let full = self.min_wait.saturating_mul(1 << attempt.min(16).saturating_sub(1)).min(self.max_wait);
+        let digest = Sha256::new().chain_update(run).chain_update(attempt.to_be_bytes()).finalize();
+        full.mul_f64(0.5 + f64::from(digest[0]) / 512.0)
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).expect("counts fit")
+}
+
+fn cut_name(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Bytes => "max_bytes_per_trigger",
+        Cut::Duration => "max_duration",
+        Cut::Memory => "memory_limit",
+        Cut::Signal => "signal",
+    }
+}

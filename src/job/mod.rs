@@ -1,0 +1,427 @@
+//! The run as one straight line, and every decision to retry, stop or go on.
+//!
+//! The exactly-once argument, in the order of the code:
+//! 1. A batch starts where the table's state ends, and its id is a hash of what it is.
+//! 2. Rows, offsets, watermark and batch id enter the table in one swap, guarded by "the head is still the one I read".
+//! 3. After a refusal or an unclear answer nothing is assumed: the ancestry is read again and says done, next or moved.
+//! 4. Trying again on the same base is safe, since at most one swap from one base can win; deleting files after an unclear answer
+//!    is not, and is never done.
+//! 5. File names carry the run's UUID: no run can overwrite or delete another's files.
+
+mod commit;
+pub(crate) mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use iceberg::{NamespaceIdent, TableIdent};
+use uuid::Uuid;
+
+use crate::batch::pipeline::{PullPlan, collect};
+use crate::batch::{BatchSpec, RejectSink};
+use crate::catalog::{Catalog, LoadedTable};
+use crate::config::{Config, Mode, Start, Tombstones};
+use crate::counts::Counts;
+use crate::decode::{DecodeSpec, Decoder};
+use crate::error::{Error, Result};
+use crate::live::files::LiveFiles;
+use crate::names::FileNames;
+use crate::observe::{Observer, Phase};
+use crate::offsets::{Offsets, TopicBounds};
+use crate::plan::{Plan, PlanInput, plan};
+use crate::rejects::Rejects;
+use crate::rejects::rows::Origin;
+use crate::report::{BatchReport, Outcome};
+use crate::source::{Cut, PullLimits, Reached, Source, Stop};
+use crate::state::{self, State};
+use crate::storage::Store;
+use crate::table::fit::{fit, supplied};
+use crate::watermark::Judge;
+
+/// Bytes that the process needs besides what a batch holds: code, librdkafka's threads, one chunk in each hand.
+const MEMORY_BASE: u64 = 40 << 20;
+
+/// How often a batch is pulled anew after the table changed under it.
+const REDOS_MAX: u32 = 3;
+
+/// One invocation: everything that is drawn once at the edge.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Names the run and its files.
+    pub id: Uuid,
+    /// Start, µs since the epoch: "future" is judged against it.
+    pub started_at: i64,
+    /// The wall clock, ms since the epoch.
+    pub now_ms: fn() -> i64,
+}
+
+/// How the user wants it run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Batch after batch, up to the end offsets seen at the start.
+    pub drain: bool,
+    /// The user's word that the job never wrote this table.
+    pub first_run: bool,
+}
+
+/// One job with the doors to its broker and its tables.
+pub struct Job<'a, S, C> {
+    /// The job file.
+    pub config: &'a Config,
+    /// Kafka.
+    pub source: &'a S,
+    /// Catalog of the table and of the rejects table.
+    pub catalog: &'a C,
+    /// Store of both.
+    pub store: &'a Store,
+    /// This invocation.
+    pub run: &'a Run,
+    /// The wish to end.
+    pub stop: &'a Stop,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl<S, C> std::fmt::Debug for Job<'_, S, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("name", &self.config.name).field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// What a run did, whether or not it ended well.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended; an error leaves the batches committed before it.
+    pub outcome: Result<Outcome>,
+    /// Batches committed.
+    pub batches: Vec<BatchReport>,
+    /// Offsets left unread, as far as known.
+    pub remaining: Option<u64>,
+    /// Watermark after the run, µs.
+    pub watermark: Option<i64>,
+    /// Newest event time known, µs.
+    pub newest_event_time: Option<i64>,
+    /// What went wrong without failing the run.
+    pub warnings: Vec<String>,
+}
+
+/// How one batch ended.
+pub(crate) enum BatchEnd {
+    Committed,
+    NothingNew,
+    Skipped,
+    Overtaken,
+}
+
+/// The table's full name as an identifier.
+pub fn table_ident(config: &Config) -> TableIdent {
+    ident(&config.table.namespace, &config.table.name)
+}
+
+/// The rejects table's identifier.
+pub fn rejects_ident(config: &Config) -> TableIdent {
+    match &config.rejects.table {
+        Some((namespace, name)) => ident(namespace, name),
+        None => ident(&config.table.namespace, &format!("{}_rejects", config.table.name)),
+    }
+}
+
+fn ident(namespace: &[String], name: &str) -> TableIdent {
+    let namespace = NamespaceIdent::from_vec(namespace.to_vec()).expect("the job file was checked to name a namespace");
+    TableIdent::new(namespace, name.to_owned())
+}
+
+impl<S: Source, C: Catalog> Job<'_, S, C> {
+    /// Runs the job: one batch, or with `drain` batch after batch.
+    pub async fn run(&self, options: RunOptions) -> Ended {
+        let mut ended = Ended {
+            outcome: Ok(Outcome::NothingNew),
+            batches: Vec::new(),
+            remaining: None,
+            watermark: None,
+            newest_event_time: None,
+            warnings: Vec::new(),
+        };
+        let mut up_to: Option<Offsets> = None;
+        loop {
+            let first_run = options.first_run && ended.batches.is_empty();
+            let end = self.batch(first_run, options.drain, &mut up_to, &mut ended).await;
+            let went_on = matches!(&end, Ok(BatchEnd::Committed));
+            ended.outcome = match end {
+                Ok(BatchEnd::Committed) => {
+                    if self.stop.requested().is_some() { Ok(Outcome::Interrupted) } else { Ok(Outcome::Committed) }
+                }
+                // A drain that has committed something has done its work when nothing is left.
+                Ok(_) | Err(Error::Interrupted { .. }) if !ended.batches.is_empty() => ended.outcome,
+                Ok(BatchEnd::NothingNew) => Ok(Outcome::NothingNew),
+                Ok(BatchEnd::Skipped) => Ok(Outcome::Skipped),
+                Ok(BatchEnd::Overtaken) => Ok(Outcome::Overtaken),
+                Err(error) => Err(error),
+            };
+            if !went_on || !options.drain || self.stop.requested().is_some() || ended.remaining == Some(0) {
+                break;
+            }
+        }
+        self.observer.phase(Phase::Done);
+        ended
+    }
+
+    /// One batch from plan to commit; pulled anew where the table changed so that what was pulled no longer fits.
+    async fn batch(&self, first_run: bool, drain: bool, up_to: &mut Option<Offsets>, ended: &mut Ended) -> Result<BatchEnd> {
+        for redo in 0..REDOS_MAX {
+            self.observer.phase(Phase::Plan);
+            let table = self.load().await?;
+            let supplied = Supplied::of(self.config, &table)?;
+            let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
+            state::may_begin(&state, &table, &self.config.name, first_run)?;
+            self.settle_rejects(&table, &state, &mut ended.warnings).await?;
+            ended.watermark = state.progress().and_then(|p| p.watermark);
+            ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
+
+            let bounds = tokio::task::block_in_place(|| self.source.bounds())?;
+            if drain && up_to.is_none() {
+                *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
+            }
+            let plan = self.plan(&state, &bounds, up_to.as_ref())?;
+            ended.remaining = Some(plan.lag);
+            for partition in &plan.held {
+                ended.warnings.push(format!("partition {partition} is held at an open transaction"));
+            }
+            if plan.is_empty() {
+                return Ok(BatchEnd::NothingNew);
+            }
+            if self.too_little(&state, &plan) {
+                return Ok(BatchEnd::Skipped);
+            }
+            let pulled = Pulled { table, state, bounds, plan, supplied, redo };
+            match self.collect_and_commit(pulled, ended).await? {
+                Some(end) => return Ok(end),
+                None => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
+            }
+        }
+        Err(Error::Contended { table: table_ident(self.config).to_string(), attempts: REDOS_MAX })
+    }
+
+    async fn load(&self) -> Result<LoadedTable> {
+        let ident = table_ident(self.config);
+        self.catalog
+            .load(&ident)
+            .await?
+            .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
+    }
+
+    fn plan(&self, state: &State, bounds: &TopicBounds, up_to: Option<&Offsets>) -> Result<Plan> {
+        let first_starts = if state.found.is_some() { Offsets::new() } else { self.first_starts(bounds)? };
+        plan(&PlanInput {
+            state: state.progress(),
+            bounds,
+            first_starts: &first_starts,
+            max_offsets: self.config.limits.max_offsets_per_trigger,
+            on_data_loss: self.config.kafka.on_data_loss,
+            up_to,
+        })
+    }
+
+    /// Where a first run begins, by the job's choice.
+    pub(crate) fn first_starts(&self, bounds: &TopicBounds) -> Result<Offsets> {
+        first_starts(self.config, self.source, bounds)
+    }
+
+    /// `min_offsets_per_trigger`: too little to be worth a snapshot, unless the last batch is long ago.
+    fn too_little(&self, state: &State, plan: &Plan) -> bool {
+        let Some(progress) = state.progress() else { return false };
+        let delay = i64::try_from(self.config.limits.max_trigger_delay.as_micros()).unwrap_or(i64::MAX);
+        plan.lag < self.config.limits.min_offsets_per_trigger && self.run.started_at < progress.planned_at.saturating_add(delay)
+    }
+
+    async fn collect_and_commit(&self, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
+        let began_ms = (self.run.now_ms)();
+        let names = FileNames::new(&self.config.name, self.run.id);
+        let names = names.attempt(pulled.redo * 100);
+        let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
+        let door = self.rejects(&names);
+        let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
+        if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
+            return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
+        }
+        self.check_ratio(&collected.counts)?;
+        let batch = commit::Batch::new(self, pulled, collected, reached, names, began_ms);
+        match batch.commit(live).await? {
+            commit::Ending::Committed(committed) => {
+                let progress = &committed.progress;
+                ended.remaining = Some(committed.remaining);
+                ended.watermark = progress.watermark;
+                ended.newest_event_time = progress.max_event_time.values().copied().max();
+                ended.batches.push(committed.report);
+                self.after_commit(&door, &committed.progress, &mut ended.warnings).await?;
+                Ok(Some(BatchEnd::Committed))
+            }
+            commit::Ending::Moved => Ok(Some(BatchEnd::Overtaken)),
+            commit::Ending::Redo => Ok(None),
+        }
+    }
+
+    fn collect(
+        &self,
+        pulled: &Pulled,
+        live: &Arc<LiveFiles>,
+        names: &FileNames,
+        door: &Rejects<'_, C>,
+    ) -> Result<(crate::batch::Collected, Reached)> {
+        let progress = pulled.state.progress();
+        let spec = BatchSpec {
+            config: self.config,
+            table: &pulled.table,
+            live,
+            store: self.store,
+            judge: self.judge(progress.and_then(|p| p.watermark), self.run.started_at),
+            names: names.clone(),
+            rejects_only: false,
+        };
+        let (epoch, batch) = next_batch(progress.map(|p| (p.epoch, p.batch)));
+        let sink = RejectSink::new(door, self.origin(epoch, batch));
+        self.observer.planned(pulled.plan.planned());
+        let limits = &self.config.limits;
+        let pull = PullPlan {
+            ranges: &pulled.plan.ranges,
+            limits: PullLimits {
+                bytes_max: limits.max_bytes_per_trigger,
+                duration_max: limits.max_duration,
+                stall_timeout: limits.stall_timeout,
+            },
+            stop: self.stop,
+            memory_max: self.memory_max(),
+        };
+        let decoder = self.decoder(&pulled.table, &pulled.supplied)?;
+        collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
+    }
+
+    /// What a batch may hold: the limit, less the process itself and librdkafka's queue.
+    fn memory_max(&self) -> usize {
+        let limit = self.config.limits.memory_limit;
+        let batch = limit.saturating_sub(MEMORY_BASE + queue_bytes(limit)) * 3 / 4;
+        usize::try_from(batch).unwrap_or(usize::MAX)
+    }
+
+    fn decoder(&self, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
+        Decoder::new(DecodeSpec {
+            schema: table.metadata.current_schema().clone(),
+            supplied: supplied.json.clone(),
+            metadata: self.config.metadata.clone(),
+            format: self.config.format.clone(),
+            topic: self.config.kafka.topic.clone(),
+            tombstones: match &self.config.mode {
+                Mode::Merge(merge) => merge.tombstones,
+                Mode::Append { .. } => Tombstones::Reject,
+            },
+        })
+    }
+
+    fn judge(&self, watermark: Option<i64>, now: i64) -> Judge {
+        Judge { watermark, now, max_future: micros(self.config.watermark.max_future) }
+    }
+
+    fn origin(&self, epoch: u64, batch: u64) -> Origin {
+        Origin { topic: self.config.kafka.topic.clone(), job: self.rejects_job(), epoch, batch }
+    }
+
+    fn rejects_job(&self) -> String {
+        match self.config.table.branch.as_str() {
+            "main" => self.config.name.clone(),
+            branch => format!("{}@{branch}", self.config.name),
+        }
+    }
+
+    fn rejects(&self, names: &FileNames) -> Rejects<'_, C> {
+        Rejects {
+            catalog: self.catalog,
+            store: self.store,
+            ident: rejects_ident(self.config),
+            job: self.rejects_job(),
+            run: self.run,
+            names: names.clone(),
+        }
+    }
+
+    /// Late records do not count: a catch-up's must not stop a job.
+    fn check_ratio(&self, counts: &Counts) -> Result<()> {
+        let share = counts.rejected as f64 / counts.read.max(1) as f64;
+        if share > self.config.rejects.max_ratio {
+            return Err(Error::refused(
+                format!(
+                    "{} of {} records cannot be used, more than `rejects.max_ratio` = {} allows; nothing was committed",
+                    counts.rejected, counts.read, self.config.rejects.max_ratio
+                ),
+                "is the producer or the job's schema wrong? a higher `rejects.max_ratio` keeps them in the rejects table and goes on",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What one attempt at a batch stands on.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) table: LoadedTable,
+    pub(crate) state: State,
+    pub(crate) bounds: TopicBounds,
+    pub(crate) plan: Plan,
+    pub(crate) supplied: Supplied,
+    pub(crate) redo: u32,
+}
+
+/// Which columns of the table the job fills.
+#[derive(Debug, Clone)]
+pub(crate) struct Supplied {
+    /// From JSON fields.
+    pub(crate) json: BTreeSet<String>,
+    /// Not at all.
+    pub(crate) unmapped: Vec<String>,
+}
+
+impl Supplied {
+    /// Refuses a table that the job cannot run on.
+    pub(crate) fn of(config: &Config, table: &LoadedTable) -> Result<Self> {
+        fit(config, &table.metadata)?;
+        let schema = table.metadata.current_schema();
+        let mut json = supplied(config, schema);
+        let fields = schema.as_struct().fields().iter();
+        let unmapped = fields.map(|field| field.name.clone()).filter(|name| !json.contains(name)).collect();
+        json.retain(|name| !config.metadata.contains_key(name));
+        Ok(Self { json, unmapped })
+    }
+}
+
+/// Epoch and number of the batch after the given one.
+pub(crate) fn next_batch(last: Option<(u64, u64)>) -> (u64, u64) {
+    last.map_or((0, 1), |(epoch, batch)| (epoch, batch + 1))
+}
+
+/// Where a first run begins, by the job's choice.
+pub fn first_starts<S: Source>(config: &Config, source: &S, bounds: &TopicBounds) -> Result<Offsets> {
+    let ends: BTreeMap<_, _> = bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect();
+    Ok(match &config.kafka.start {
+        Start::Earliest => Offsets::new(),
+        Start::Latest => ends,
+        Start::Timestamp(ms) => tokio::task::block_in_place(|| source.offsets_at(*ms))?,
+        Start::Offsets(offsets) => {
+            if let Some(unknown) = offsets.keys().find(|p| !bounds.partitions.contains_key(p)) {
+                return Err(Error::setup(
+                    format!("`kafka.start` names partition {unknown}, which topic `{}` does not have", bounds.topic),
+                    format!("its partitions are 0 to {}", bounds.partitions.len().saturating_sub(1)),
+                ));
+            }
+            offsets.clone()
+        }
+    })
+}
+
+/// Bytes that librdkafka may hold in its fetch queue under a memory limit.
+pub fn queue_bytes(memory_limit: u64) -> u64 {
+    (memory_limit / 8).clamp(8 << 20, 64 << 20)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,114 @@
+//! What a run does for the rejects table: before it plans, it finishes what an earlier run left open; after its commit, its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::batch::pipeline::{PullPlan, collect};
+use crate::batch::{BatchSpec, RejectSink};
+use crate::catalog::{Catalog, LoadedTable};
+use crate::error::{Error, Result};
+use crate::job::{Job, Supplied};
+use crate::live::files::LiveFiles;
+use crate::names::FileNames;
+use crate::observe::Phase;
+use crate::offsets::OffsetRange;
+use crate::progress::{PendingRejects, Progress};
+use crate::rejects::Rejects;
+use crate::source::{PullLimits, Source, StartAt, Stop};
+use crate::state::State;
+
+impl<S: Source, C: Catalog> Job<'_, S, C> {
+    /// Appends rejects that a dead run left pending, and takes out those of batches that a rollback undid.
+    pub(super) async fn settle_rejects(&self, table: &LoadedTable, state: &State, warnings: &mut Vec<String>) -> Result<()> {
+        let Some(progress) = state.progress() else { return Ok(()) };
+        let names = FileNames::new(&self.config.name, self.run.id).attempt(9_000);
+        let door = self.rejects(&names);
+        if state.rolled_back {
+            let undone = door.undo_after(progress.epoch, progress.batch).await?;
+            if undone > 0 {
+                warnings.push(format!("the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`", door.ident));
+            }
+        }
+        let Some(pending) = &progress.rejects else { return Ok(()) };
+        if door.is_done(progress.epoch, progress.batch).await? {
+            return Ok(());
+        }
+        self.observer.phase(Phase::Rejects);
+        if door.files_exist(pending).await? {
+            return door.append(progress.epoch, progress.batch, pending).await;
+        }
+        let again = self.pull_rejects_again(table, progress, pending, &door, &names).await?;
+        door.append(progress.epoch, progress.batch, &again).await
+    }
+
+    /// The rejects' files are gone: the batch's range is pulled again, and judged as it was then.
+    async fn pull_rejects_again(
+        &self,
+        table: &LoadedTable,
+        progress: &Progress,
+        pending: &PendingRejects,
+        door: &Rejects<'_, C>,
+        names: &FileNames,
+    ) -> Result<PendingRejects> {
+        let live = Arc::new(LiveFiles::load(&table.metadata, None, self.store).await?);
+        let supplied = Supplied::of(self.config, table)?;
+        let spec = BatchSpec {
+            config: self.config,
+            table,
+            live: &live,
+            store: self.store,
+            judge: self.judge(pending.judged_by, progress.planned_at),
+            names: names.clone(),
+            rejects_only: true,
+        };
+        let mut ranges = BTreeMap::new();
+        for (&partition, &end) in &progress.end {
+            let start = progress.start.get(&partition).copied().unwrap_or(end);
+            let start = progress.skipped.get(&partition).map_or(start, |&(_, resumed)| resumed);
+            if start < end {
+                ranges.insert(partition, StartAt { range: OffsetRange::new(start, end), leader_epoch: None });
+            }
+        }
+        let pull = PullPlan {
+            ranges: &ranges,
+            limits: PullLimits {
+                bytes_max: u64::MAX,
+                duration_max: self.config.limits.max_duration,
+                stall_timeout: self.config.limits.stall_timeout,
+            },
+            // The range must come whole: a cut one would lose the rest of its rejects.
+            stop: &Stop::default(),
+            memory_max: usize::MAX,
+        };
+        let sink = RejectSink::new(door, self.origin(progress.epoch, progress.batch));
+        let decoder = self.decoder(table, &supplied)?;
+        let (collected, reached) = collect(self.source, &pull, decoder, &spec, sink, supplied.unmapped, self.observer)?;
+        if reached.cut.is_some() {
+            return Err(Error::unavailable(
+                "make the rejects of the last batch again",
+                "`limits.max_duration` was over before its range was read",
+            ));
+        }
+        Ok(collected.rejects.unwrap_or(PendingRejects { files: Vec::new(), ..pending.clone() }))
+    }
+
+    /// What follows a commit: only a rejects append left open makes a run fail now.
+    pub(super) async fn after_commit(&self, door: &Rejects<'_, C>, progress: &Progress, warnings: &mut Vec<String>) -> Result<()> {
+        if self.config.kafka.mirror_group {
+            let group = group(&self.config.name);
+            if let Err(error) = tokio::task::block_in_place(|| self.source.mirror(&group, &progress.end)) {
+                warnings.push(format!("offsets were not mirrored to group `{group}`: {error}"));
+            }
+        }
+        if let Some(pending) = &progress.rejects {
+            self.observer.phase(Phase::Rejects);
+            door.append(progress.epoch, progress.batch, pending).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Consumer group to which a job's offsets are mirrored.
+pub fn group(job: &str) -> String {
+    format!("tidegate-{job}")
+}

@@ -1,0 +1,180 @@
+//! Which rows of live data files are dead: position deletes, deletion vectors and equality deletes together.
+//!
+//! Each delete file is read once per question, however many data files it touches. Never guesses: a delete that cannot be read
+//! is an error, because its rows would come back to life.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use futures::{StreamExt, TryStreamExt, stream};
+use iceberg::metadata_columns::{
+    RESERVED_COL_NAME_DELETE_FILE_PATH, RESERVED_COL_NAME_DELETE_FILE_POS, RESERVED_FIELD_ID_DELETE_FILE_PATH,
+    RESERVED_FIELD_ID_DELETE_FILE_POS,
+};
+use iceberg::spec::{NestedField, PrimitiveType, Type};
+use roaring::RoaringTreemap;
+
+use crate::error::{Error, Result};
+use crate::live::adapt::Columns;
+use crate::live::equality;
+use crate::live::files::{DeleteKind, DeletesOf, LiveDelete, LiveFiles};
+use crate::live::rows::{FileReader, Rows, check_readable};
+use crate::storage::Store;
+
+/// Delete files read at the same time.
+pub(crate) const DELETES_AT_ONCE: usize = 8;
+
+/// First bytes of a deletion vector's bitmap.
+const VECTOR_MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
+
+/// Rows of one data file that may be dead.
+#[derive(Debug)]
+pub(crate) struct Suspects {
+    /// Index into [`LiveFiles::data`].
+    pub(crate) data: usize,
+    /// Positions, ascending and without repetition; none: every row.
+    pub(crate) positions: Option<Vec<u64>>,
+}
+
+/// Positions of all dead rows of a data file.
+pub(crate) async fn dead_positions(live: &LiveFiles, data: usize, store: &Store) -> Result<RoaringTreemap> {
+    let dead = dead_among(live, &[Suspects { data, positions: None }], store).await?;
+    Ok(dead.into_iter().next().unwrap_or_default())
+}
+
+/// Positions of dead rows, one set per element of `suspects`. A set holds every suspect that is dead, and may hold other dead
+/// rows of the file.
+pub(crate) async fn dead_among(live: &LiveFiles, suspects: &[Suspects], store: &Store) -> Result<Vec<RoaringTreemap>> {
+    let deletes: Vec<DeletesOf> = suspects.iter().map(|suspects| live.deletes_of(suspects.data)).collect();
+    let mut dead = vec![RoaringTreemap::new(); suspects.len()];
+    let mut positional: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, of) in deletes.iter().enumerate() {
+        for &delete in of.vector.iter().chain(&of.file_scoped).chain(&of.partition_scoped) {
+            positional.entry(delete).or_default().push(at);
+        }
+    }
+    let reads = positional.into_iter().map(|(delete, touches)| {
+        let delete = &live.deletes[delete];
+        async move {
+            if delete.kind == DeleteKind::Vector {
+                let positions = read_vector(delete, store).await?;
+                return Ok::<_, Error>(touches.into_iter().map(|at| (at, positions.clone())).collect::<Vec<_>>());
+            }
+            let paths = touches.iter().map(|&at| (live.data[suspects[at].data].file().file_path(), at)).collect();
+            read_positions(live, delete, &paths, store).await
+        }
+    });
+    let mut reads = stream::iter(reads).buffer_unordered(DELETES_AT_ONCE);
+    while let Some(found) = reads.try_next().await? {
+        for (at, positions) in found {
+            dead[at] |= positions;
+        }
+    }
+    drop(reads);
+    equality::mark(live, suspects, &deletes, store, &mut dead).await?;
+    Ok(dead)
+}
+
+/// Positions that a position-delete file holds, by suspect.
+async fn read_positions(
+    live: &LiveFiles,
+    delete: &LiveDelete,
+    paths: &HashMap<&str, usize>,
+    store: &Store,
+) -> Result<Vec<(usize, RoaringTreemap)>> {
+    let file = delete.file();
+    let path = NestedField::required(
+        RESERVED_FIELD_ID_DELETE_FILE_PATH,
+        RESERVED_COL_NAME_DELETE_FILE_PATH,
+        Type::Primitive(PrimitiveType::String),
+    );
+    let position = NestedField::required(
+        RESERVED_FIELD_ID_DELETE_FILE_POS,
+        RESERVED_COL_NAME_DELETE_FILE_POS,
+        Type::Primitive(PrimitiveType::Long),
+    );
+    // Where the manifest names the one data file, the column of paths need not be read.
+    let only = file.referenced_data_file().and_then(|path| paths.get(path.as_str()).copied());
+    let columns = match only {
+        Some(_) => Columns::of(vec![Arc::new(position)])?,
+        None => Columns::of(vec![Arc::new(position), Arc::new(path)])?,
+    };
+    let mut found: HashMap<usize, RoaringTreemap> = HashMap::new();
+    let mut reader = FileReader::open(live, file, delete.spec_id, store).await?;
+    let mut rows = reader.read(&columns, Rows::All).await?;
+    while let Some(batch) = rows.next().await? {
+        let positions = batch.column(0).as_primitive::<Int64Type>().values();
+        let mut add = |at: usize, positions: &[i64]| -> Result<()> {
+            let set = found.entry(at).or_default();
+            for &position in positions {
+                set.insert(u64::try_from(position).map_err(|_| negative(delete, position))?);
+            }
+            Ok(())
+        };
+        if let Some(at) = only {
+            add(at, positions)?;
+            continue;
+        }
+        // Rows are sorted by path: one look-up serves a whole run of equal ones.
+        let names = batch.column(1).as_string::<i32>();
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let name = names.value(start);
+            let run = (start..batch.num_rows()).take_while(|&row| names.value(row) == name).count();
+            if let Some(&at) = paths.get(name) {
+                add(at, &positions[start..start + run])?;
+            }
+            start += run;
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+
+fn negative(delete: &LiveDelete, position: i64) -> Error {
+    invalid(delete, &format!("it holds the position {position}"))
+}
+
+fn invalid(delete: &LiveDelete, why: &str) -> Error {
+    Error::refused(
+        format!("delete file `{}` is not valid: {why}", delete.file().file_path()),
+        "the engine that wrote it left the table invalid, or the file is damaged: restore the file, or roll the table back",
+    )
+}
+
+/// Reads a deletion vector by the place that its manifest entry gives, and checks everything that it says about itself.
+async fn read_vector(delete: &LiveDelete, store: &Store) -> Result<RoaringTreemap> {
+    let file = delete.file();
+    if file.key_metadata().is_some() {
+        check_readable(file)?;
+    }
+    let place = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let (Some(start), Some(size)) = (place(file.content_offset()), place(file.content_size_in_bytes())) else {
+        return Err(invalid(delete, "its manifest entry does not say where the vector lies"));
+    };
+    let bytes = store.read_range(file.file_path(), start..start.saturating_add(size)).await?;
+    let positions = parse_vector(&bytes).map_err(|why| invalid(delete, &why))?;
+    if positions.len() != file.record_count() {
+        let (holds, says) = (positions.len(), file.record_count());
+        return Err(invalid(delete, &format!("the vector holds {holds} positions, its manifest entry says {says}")));
+    }
+    Ok(positions)
+}
+
+/// Length of magic and bitmap (big-endian), magic, bitmap, CRC-32 of magic and bitmap (big-endian).
+fn parse_vector(bytes: &[u8]) -> Result<RoaringTreemap, String> {
+    let (length, rest) = bytes.split_first_chunk::<4>().ok_or("it is cut short")?;
+    let (body, crc) = rest.split_last_chunk::<4>().ok_or("it is cut short")?;
+    let length = u32::from_be_bytes(*length);
+    if usize::try_from(length) != Ok(body.len()) {
+        return Err(format!("the vector's length is {length}, its place has room for {}", body.len()));
+    }
+    let (found, expected) = (crc32fast::hash(body), u32::from_be_bytes(*crc));
+    if found != expected {
+        return Err(format!("the vector's checksum is {found:08x}, it should be {expected:08x}"));
+    }
+    let bitmap = body.strip_prefix(&VECTOR_MAGIC).ok_or("the vector does not begin with its magic bytes")?;
+    RoaringTreemap::deserialize_from(bitmap).map_err(|e| format!("the vector's bitmap: {e}"))
+}

@@ -1,0 +1,297 @@
+//! The match: live rows whose id is one of the batch's.
+//!
+//! Per file two passes: the id columns of every row, then the version columns of the rows that hit. Deletes are read only for
+//! files with hits. Says what is stored, never what to do about it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::Int64Type;
+use iceberg::metadata_columns::{RESERVED_COL_NAME_ROW_ID, RESERVED_FIELD_ID_ROW_ID};
+use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, SchemaRef, Type};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::error::{Doing, Error, Result};
+use crate::keys::{KeyCodec, KeyMap, Version, VersionCodec};
+use crate::live::adapt::Columns;
+use crate::live::dead::{Suspects, dead_among};
+use crate::live::files::{LiveData, LiveFiles};
+use crate::live::prune::{IdColumns, reaches};
+use crate::live::rows::{FileReader, Rows};
+use crate::storage::Store;
+
+/// Files searched at the same time per thread: one decodes while the other waits for its bytes.
+const FILES_PER_THREAD: usize = 2;
+
+/// What to match, and what to bring back.
+#[derive(Debug, Clone)]
+pub(crate) struct LookupSpec {
+    /// The table's current schema.
+    pub(crate) schema: SchemaRef,
+    /// Id columns, in the order of `keys`.
+    pub(crate) id: Vec<String>,
+    /// Event-time column.
+    pub(crate) event_time: String,
+    /// Further version columns, in the order of `versions`.
+    pub(crate) order_by: Vec<String>,
+    /// Encodes ids as the batch's were.
+    pub(crate) keys: Arc<KeyCodec>,
+    /// Encodes versions as the batch's were.
+    pub(crate) versions: Arc<VersionCodec>,
+    /// Further columns whose stored values are wanted.
+    pub(crate) kept: Vec<String>,
+    /// Search only files that can hold an event time at or above this, in the column's unit.
+    pub(crate) min_event_time: Option<i64>,
+}
+
+/// A live row whose id is one of the batch's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Ordinal of the id in the batch's `KeyMap`.
+    pub(crate) key: u32,
+    /// Index into [`LiveFiles::data`].
+    pub(crate) data: usize,
+    /// Position in the file.
+    pub(crate) position: u64,
+    /// Its declared version.
+    pub(crate) version: Version,
+    /// Its row id; none in tables without row lineage.
+    pub(crate) row_id: Option<i64>,
+}
+
+/// The answer of a lookup.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    /// By data file and position. An id may have several.
+    pub(crate) rows: Vec<Stored>,
+    /// The wanted further columns of each of `rows`, in the same order; none where none were wanted.
+    pub(crate) kept: Option<RecordBatch>,
+    /// Live data files of the table.
+    pub(crate) files_total: usize,
+    /// Those that were opened.
+    pub(crate) files_read: usize,
+    /// Bytes fetched from data files.
+    pub(crate) bytes_read: u64,
+}
+
+/// Finds every live row of the batch's ids.
+pub(crate) async fn lookup(live: &Arc<LiveFiles>, spec: &LookupSpec, ids: &Arc<KeyMap>, store: &Store) -> Result<Matches> {
+    let wanted = Arc::new(Wanted::new(spec)?);
+    let mut matches = Matches { files_total: live.data.len(), ..Matches::default() };
+    let mut found = Vec::new();
+    if ids.len() > 0 && !live.data.is_empty() {
+        let candidates = wanted.candidates(live, ids)?;
+        matches.files_read = candidates.len();
+        found = search_all(live, &wanted, ids, store, candidates).await?;
+    }
+    matches.bytes_read = found.iter().map(|hits| hits.bytes).sum();
+    found.retain(|hits| !hits.rows.is_empty());
+    // Tasks end in any order; the answer must not depend on it.
+    found.sort_unstable_by_key(|hits| hits.data);
+    let suspects: Vec<_> = found.iter().map(Hits::suspects).collect();
+    let dead = dead_among(live, &suspects, store).await?;
+    let mut kept = Vec::new();
+    for (hits, dead) in found.into_iter().zip(dead) {
+        let alive = |row: &Stored| !dead.contains(row.position);
+        if let Some(batch) = &hits.kept {
+            let mask: BooleanArray = hits.rows.iter().map(|row| Some(alive(row))).collect();
+            kept.push(filter_record_batch(batch, &mask).map_err(|e| Error::broken(format!("kept columns: {e}")))?);
+        }
+        matches.rows.extend(hits.rows.into_iter().filter(alive));
+    }
+    if !spec.kept.is_empty() {
+        let all = concat_batches(wanted.kept.schema(), &kept).map_err(|e| Error::broken(format!("kept columns: {e}")))?;
+        matches.kept = Some(all);
+    }
+    Ok(matches)
+}
+
+/// Positions of live rows that `pick` chooses, as (index into [`LiveFiles::data`], position). For small tables: reads the columns
+/// of every row.
+pub(crate) async fn find_rows(
+    live: &LiveFiles,
+    store: &Store,
+    schema: &SchemaRef,
+    columns: &[String],
+    pick: &(dyn Fn(&RecordBatch, usize) -> bool + Sync),
+) -> Result<Vec<(usize, u64)>> {
+    let columns = Columns::named(schema, columns)?;
+    let mut suspects = Vec::new();
+    for (data, file) in live.data.iter().enumerate() {
+        let mut reader = FileReader::open(live, file.file(), file.spec_id, store).await?;
+        let mut stream = reader.read(&columns, Rows::All).await?;
+        let mut positions = Vec::new();
+        let mut first = 0;
+        while let Some(batch) = stream.next().await? {
+            positions.extend((0..batch.num_rows()).filter(|&row| pick(&batch, row)).map(|row| position(first + row)));
+            first += batch.num_rows();
+        }
+        if !positions.is_empty() {
+            suspects.push(Suspects { data, positions: Some(positions) });
+        }
+    }
+    let dead = dead_among(live, &suspects, store).await?;
+    let mut rows = Vec::new();
+    for (suspects, dead) in suspects.into_iter().zip(dead) {
+        let positions = suspects.positions.unwrap_or_default();
+        rows.extend(positions.into_iter().filter(|&at| !dead.contains(at)).map(|at| (suspects.data, at)));
+    }
+    Ok(rows)
+}
+
+/// The columns of both passes.
+struct Wanted {
+    spec: LookupSpec,
+    id: Columns,
+    /// Event time, then the `order_by` columns.
+    version: Columns,
+    kept: Columns,
+    row_id: Columns,
+    /// Every column of the second pass once, in the order of the four uses below.
+    second: Columns,
+}
+
+impl Wanted {
+    fn new(spec: &LookupSpec) -> Result<Self> {
+        let id = Columns::named(&spec.schema, &spec.id)?;
+        let types: Vec<_> = id.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        if types != spec.keys.types() {
+            let expected = spec.keys.types();
+            return Err(Error::broken(format!("id columns are {types:?}, the batch's ids were encoded as {expected:?}")));
+        }
+        let mut version = vec![spec.event_time.clone()];
+        version.extend(spec.order_by.iter().cloned());
+        let version = Columns::named(&spec.schema, &version)?;
+        let kept = Columns::named(&spec.schema, &spec.kept)?;
+        let row_id = NestedField::optional(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, Type::Primitive(PrimitiveType::Long));
+        let row_id = Columns::of(vec![Arc::new(row_id)])?;
+        let all = [&version, &kept, &row_id].into_iter().flat_map(|columns| columns.fields().iter().cloned());
+        let second = Columns::of(all.collect())?;
+        Ok(Self { spec: spec.clone(), id, version, kept, row_id, second })
+    }
+
+    fn candidates(&self, live: &LiveFiles, ids: &KeyMap) -> Result<Vec<usize>> {
+        let mut candidates = IdColumns::new(self.id.fields(), &self.spec.keys, ids)?.candidates(live);
+        if let Some(least) = self.spec.min_event_time {
+            let event_time: &NestedFieldRef = &self.version.fields()[0];
+            candidates.retain(|&at| reaches(live.data[at].file(), event_time, least));
+        }
+        Ok(candidates)
+    }
+}
+
+/// What one file holds of the batch's ids, dead rows included.
+struct Hits {
+    data: usize,
+    rows: Vec<Stored>,
+    kept: Option<RecordBatch>,
+    bytes: u64,
+}
+
+impl Hits {
+    fn suspects(&self) -> Suspects {
+        Suspects { data: self.data, positions: Some(self.rows.iter().map(|row| row.position).collect()) }
+    }
+}
+
+/// Searches files on all threads of the runtime: decoding is CPU, and one task would leave the other cores idle.
+async fn search_all(
+    live: &Arc<LiveFiles>,
+    wanted: &Arc<Wanted>,
+    ids: &Arc<KeyMap>,
+    store: &Store,
+    candidates: Vec<usize>,
+) -> Result<Vec<Hits>> {
+    let at_once = Handle::current().metrics().num_workers() * FILES_PER_THREAD;
+    let mut candidates = candidates.into_iter();
+    let mut tasks = JoinSet::new();
+    let mut found = Vec::new();
+    loop {
+        while tasks.len() < at_once
+            && let Some(data) = candidates.next()
+        {
+            let (live, wanted, ids, store) = (Arc::clone(live), Arc::clone(wanted), Arc::clone(ids), store.clone());
+            tasks.spawn(async move { search(&live, data, &wanted, &ids, &store).await });
+        }
+        let Some(done) = tasks.join_next().await else { return Ok(found) };
+        found.push(done.map_err(|e| Error::broken(format!("a search of a data file ended early: {e}")))??);
+    }
+}
+
+/// Searches one file. This is where a key index embedded in the file is asked for first, once files have one; reading the id
+/// columns is the way that always works.
+async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &KeyMap, store: &Store) -> Result<Hits> {
+    let file = &live.data[data];
+    let mut reader = FileReader::open(live, file.file(), file.spec_id, store).await?;
+    let (positions, keys) = scan_ids(&mut reader, wanted, ids).await?;
+    let mut hits = Hits { data, rows: Vec::new(), kept: None, bytes: 0 };
+    if !positions.is_empty() {
+        let batch = reader.take(&wanted.second, Rows::At(&positions)).await?;
+        if batch.num_rows() != positions.len() {
+            let (found, path) = (batch.num_rows(), file.file().file_path());
+            return Err(Error::broken(format!("{found} rows read of the {} wanted of `{path}`", positions.len())));
+        }
+        hits.rows = stored(data, file, &batch, wanted, positions.into_iter().zip(keys))?;
+        hits.kept = kept(&batch, wanted)?;
+    }
+    hits.bytes = reader.bytes_read();
+    Ok(hits)
+}
+
+/// First pass: positions of the rows whose id is in the batch, ascending, and the ordinals of their ids.
+async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &KeyMap) -> Result<(Vec<u64>, Vec<u32>)> {
+    let (mut positions, mut found) = (Vec::new(), Vec::new());
+    let mut stream = reader.read(&wanted.id, Rows::All).await?;
+    let mut first = 0;
+    while let Some(batch) = stream.next().await? {
+        let keys = wanted.spec.keys.encode(batch.columns())?;
+        for row in 0..batch.num_rows() {
+            if let Some(key) = keys.get(row).and_then(|key| ids.get(key)) {
+                positions.push(position(first + row));
+                found.push(key);
+            }
+        }
+        first += batch.num_rows();
+    }
+    Ok((positions, found))
+}
+
+fn stored(
+    data: usize,
+    file: &LiveData,
+    batch: &RecordBatch,
+    wanted: &Wanted,
+    hits: impl Iterator<Item = (u64, u32)>,
+) -> Result<Vec<Stored>> {
+    let order = &batch.columns()[1..wanted.version.fields().len()];
+    let versions = wanted.spec.versions.encode(batch.column(0), order)?;
+    let own_ids = batch.column(batch.num_columns() - wanted.row_id.fields().len()).as_primitive::<Int64Type>();
+    let mut rows = Vec::with_capacity(batch.num_rows());
+    for (row, (position, key)) in hits.enumerate() {
+        let row_id = match file.first_row_id {
+            _ if own_ids.is_valid(row) => Some(own_ids.value(row)),
+            Some(first) => Some(first.saturating_add(i64::try_from(position).doing(|| "number the rows of a file")?)),
+            None => None,
+        };
+        rows.push(Stored { key, data, position, version: versions.get(row), row_id });
+    }
+    Ok(rows)
+}
+
+fn kept(batch: &RecordBatch, wanted: &Wanted) -> Result<Option<RecordBatch>> {
+    if wanted.kept.fields().is_empty() {
+        return Ok(None);
+    }
+    let start = wanted.version.fields().len();
+    let columns = batch.columns()[start..start + wanted.kept.fields().len()].to_vec();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(wanted.kept.schema()), columns, &options)
+        .map(Some)
+        .map_err(|e| Error::broken(format!("kept columns: {e}")))
+}
+
+fn position(row: usize) -> u64 {
+    u64::try_from(row).expect("a position fits 64 bits")
+}

@@ -1,0 +1,217 @@
+//! Which live data files can hold one of a batch's ids: the others are never opened.
+//!
+//! Pure. Decides by partition values, by the bounds of the id columns and by those of the event time, all from manifests. Leaves
+//! a file out only where it is certain; what is missing or of another type than expected keeps the file in.
+
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit};
+use arrow::row::{RowConverter, SortField};
+use iceberg::spec::{DataFile, Datum, Literal, NestedFieldRef, PrimitiveLiteral, PrimitiveType, Transform, Type};
+use iceberg::transform::create_transform_function;
+
+use crate::error::{Error, Result};
+use crate::keys::{KeyCodec, KeyMap};
+use crate::live::files::LiveFiles;
+
+/// Ids tried one by one against a file's bounds before they are sorted: random ids end the search at once.
+const PROBES: usize = 64;
+
+/// What a batch's ids look like, column by column.
+pub(crate) struct IdColumns {
+    columns: Vec<(NestedFieldRef, ArrayRef, Option<Sorted>)>,
+}
+
+/// Values of one column that can be compared with bounds.
+struct Sorted {
+    values: Values,
+    order: OnceCell<Vec<u32>>,
+}
+
+/// Values as bounds compare them.
+enum Values {
+    Numbers(Vec<i128>),
+    Text(StringArray),
+}
+
+/// One value as bounds compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Value<'a> {
+    Number(i128),
+    Text(&'a str),
+}
+
+impl IdColumns {
+    /// Decodes the ids of a batch; `fields` are the id columns in the codec's order.
+    pub(crate) fn new(fields: &[NestedFieldRef], codec: &KeyCodec, ids: &KeyMap) -> Result<Self> {
+        let arrays = decode(codec, ids)?;
+        let columns = fields.iter().cloned().zip(arrays).map(|(field, array)| {
+            let sorted = Values::of(&array).map(|values| Sorted { values, order: OnceCell::new() });
+            (field, array, sorted)
+        });
+        Ok(Self { columns: columns.collect() })
+    }
+
+    /// Indexes of the live data files that can hold an id.
+    pub(crate) fn candidates(&self, live: &LiveFiles) -> Vec<usize> {
+        let transformed = self.transformed(live);
+        let mut partitions: HashMap<i32, Vec<(usize, HashSet<Value<'_>>)>> = HashMap::new();
+        let mut candidates = Vec::new();
+        for (at, data) in live.data.iter().enumerate() {
+            let wanted = partitions.entry(data.spec_id).or_insert_with(|| {
+                transformed
+                    .iter()
+                    .filter(|(spec, ..)| *spec == data.spec_id)
+                    .map(|(_, field, values)| (*field, (0..values.len()).map(|row| values.get(row)).collect()))
+                    .collect()
+            });
+            if wanted.iter().all(|(field, values)| in_partition(data.file(), *field, values)) && self.in_bounds(data.file()) {
+                candidates.push(at);
+            }
+        }
+        candidates
+    }
+
+    /// Partition values of the ids, for every field of every spec that is a function of an id column.
+    fn transformed(&self, live: &LiveFiles) -> Vec<(i32, usize, Values)> {
+        let mut transformed = Vec::new();
+        for spec in live.metadata.partition_specs_iter() {
+            for (at, field) in spec.fields().iter().enumerate() {
+                let Some((_, ids, _)) = self.columns.iter().find(|(column, ..)| column.id == field.source_id) else { continue };
+                if matches!(field.transform, Transform::Void | Transform::Unknown) {
+                    continue;
+                }
+                // A transform that the crate cannot do prunes nothing.
+                let values = create_transform_function(&field.transform).and_then(|transform| transform.transform(Arc::clone(ids)));
+                if let Some(values) = values.ok().as_ref().and_then(Values::of) {
+                    transformed.push((spec.spec_id(), at, values));
+                }
+            }
+        }
+        transformed
+    }
+
+    /// For each id column alone: whether any id lies within the file's bounds.
+    fn in_bounds(&self, file: &DataFile) -> bool {
+        self.columns.iter().all(|(field, _, sorted)| {
+            let Some(sorted) = sorted else { return true };
+            let (lower, upper) = (file.lower_bounds().get(&field.id), file.upper_bounds().get(&field.id));
+            let (Some(lower), Some(upper)) = (lower.and_then(|d| bound(d, field)), upper.and_then(|d| bound(d, field))) else {
+                return true;
+            };
+            sorted.any_within(&lower, &upper)
+        })
+    }
+}
+
+impl Sorted {
+    fn any_within(&self, lower: &Value<'_>, upper: &Value<'_>) -> bool {
+        let within = |value: &Value<'_>| value >= lower && value <= upper;
+        if (0..self.values.len().min(PROBES)).any(|row| within(&self.values.get(row))) {
+            return true;
+        }
+        let order = self.order.get_or_init(|| {
+            let mut order: Vec<u32> = (0..u32::try_from(self.values.len()).expect("a batch has fewer than 2^32 ids")).collect();
+            order.sort_unstable_by(|&a, &b| self.at(a).cmp(&self.at(b)));
+            order
+        });
+        let first = order.partition_point(|&row| self.at(row).cmp(lower) == Ordering::Less);
+        order.get(first).is_some_and(|&row| within(&self.at(row)))
+    }
+
+    fn at(&self, row: u32) -> Value<'_> {
+        self.values.get(usize::try_from(row).expect("a row fits the address space"))
+    }
+}
+
+impl Values {
+    /// None for types whose order or equality is not that of numbers or text.
+    fn of(array: &ArrayRef) -> Option<Self> {
+        if array.null_count() > 0 {
+            return None;
+        }
+        Some(match array.data_type() {
+            DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => {
+                let numbers = match array.data_type() {
+                    // Dates do not cast to 64 bits directly.
+                    DataType::Date32 => cast(&cast(array, &DataType::Int32).ok()?, &DataType::Int64).ok()?,
+                    _ => cast(array, &DataType::Int64).ok()?,
+                };
+                Self::Numbers(numbers.as_primitive::<Int64Type>().values().iter().map(|&number| i128::from(number)).collect())
+            }
+            DataType::Decimal128(..) => Self::Numbers(array.as_primitive::<Decimal128Type>().values().to_vec()),
+            DataType::Utf8 => Self::Text(array.as_string::<i32>().clone()),
+            _ => return None,
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
+    fn get(&self, row: usize) -> Value<'_> {
+        match self {
+            Self::Numbers(numbers) => Value::Number(numbers[row]),
+            Self::Text(text) => Value::Text(text.value(row)),
+        }
+    }
+}
+
+/// Whether the file's event times may reach `least`, which is in the column's unit.
+pub(crate) fn reaches(file: &DataFile, event_time: &NestedFieldRef, least: i64) -> bool {
+    match file.upper_bounds().get(&event_time.id).and_then(|upper| bound(upper, event_time)) {
+        Some(Value::Number(upper)) => upper >= i128::from(least),
+        _ => true,
+    }
+}
+
+fn in_partition(file: &DataFile, field: usize, values: &HashSet<Value<'_>>) -> bool {
+    match file.partition().fields().get(field) {
+        Some(Some(Literal::Primitive(value))) => literal(value).is_none_or(|value| values.contains(&value)),
+        // An id is never null, so it is never in the null partition.
+        Some(None) => false,
+        _ => true,
+    }
+}
+
+/// A bound in the column's present type; none where the two cannot be compared.
+fn bound<'a>(datum: &'a Datum, field: &NestedFieldRef) -> Option<Value<'a>> {
+    let same = match (datum.data_type(), field.field_type.as_ref()) {
+        (PrimitiveType::Int, Type::Primitive(PrimitiveType::Long)) => true,
+        (PrimitiveType::Decimal { scale, .. }, Type::Primitive(PrimitiveType::Decimal { scale: now, .. })) => scale == now,
+        (then, Type::Primitive(now)) => then == now,
+        _ => false,
+    };
+    if same { literal(datum.literal()) } else { None }
+}
+
+fn literal(value: &PrimitiveLiteral) -> Option<Value<'_>> {
+    match value {
+        PrimitiveLiteral::Int(number) => Some(Value::Number(i128::from(*number))),
+        PrimitiveLiteral::Long(number) => Some(Value::Number(i128::from(*number))),
+        PrimitiveLiteral::Int128(number) => Some(Value::Number(*number)),
+        PrimitiveLiteral::String(text) => Some(Value::Text(text)),
+        _ => None,
+    }
+}
+
+/// The ids as columns again: the inverse of [`KeyCodec::encode`].
+fn decode(codec: &KeyCodec, ids: &KeyMap) -> Result<Vec<ArrayRef>> {
+    let failed = |e: &dyn std::fmt::Display| Error::broken(format!("ids of a batch cannot be decoded: {e}"));
+    let keys = (0..u32::try_from(ids.len()).map_err(|e| failed(&e))?).map(|at| ids.key(at));
+    if codec.types() == [DataType::Utf8] {
+        let texts = keys.map(std::str::from_utf8).collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
+        return Ok(vec![Arc::new(StringArray::from_iter_values(texts))]);
+    }
+    let converter = RowConverter::new(codec.types().iter().cloned().map(SortField::new).collect()).map_err(|e| failed(&e))?;
+    let parser = converter.parser();
+    converter.convert_rows(keys.map(|key| parser.parse(key))).map_err(|e| failed(&e))
+}

@@ -1,0 +1,234 @@
+//! Reads columns of one Parquet file, data or deletes, whoever wrote it and whenever.
+//!
+//! Columns come out in the table's current form (see [`super::adapt`]). Reads only the ranges it needs, and reads the footer
+//! once. Knows nothing of which rows are alive.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::Fields;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+use iceberg::spec::{DataFile, DataFileFormat, Literal, Transform};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use crate::error::{Doing, Error, Result};
+use crate::live::adapt::{Columns, Projection, with_field_ids};
+use crate::live::files::LiveFiles;
+use crate::storage::Store;
+
+/// Fetched from a file's end at first: most footers fit, which saves a request.
+const FOOTER_BYTES: usize = 64 << 10;
+
+/// Rows decoded at a time: small enough that the columns of an id stay in the second-level cache.
+const BATCH_ROWS: usize = 8_192;
+
+/// A page seldom has more rows than this; where hits are rarer, whole pages can be left out.
+const PAGE_ROWS: usize = 20_000;
+
+/// One Parquet file, opened by its footer.
+#[derive(Debug, Clone)]
+pub(crate) struct FileReader {
+    location: Arc<str>,
+    source: Source,
+    footer: ArrowReaderMetadata,
+    fields: Fields,
+    partition: HashMap<i32, Literal>,
+    /// Whether the offset index was asked for.
+    pages: bool,
+}
+
+/// Which rows of a file to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows<'a> {
+    /// All of them.
+    All,
+    /// Those at these positions, ascending and without repetition.
+    At(&'a [u64]),
+}
+
+/// Batches of a file, in the order of its rows.
+pub(crate) struct RowStream {
+    location: Arc<str>,
+    stream: ParquetRecordBatchStream<Source>,
+    projection: Projection,
+}
+
+impl std::fmt::Debug for RowStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowStream").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+impl FileReader {
+    /// Reads the footer of a live file that was written under partition spec `spec_id`.
+    pub(crate) async fn open(live: &LiveFiles, file: &DataFile, spec_id: i32, store: &Store) -> Result<Self> {
+        check_readable(file)?;
+        let (client, path) = store.object(file.file_path())?;
+        let mut source = Source { client, path, size: file.file_size_in_bytes(), bytes: Arc::new(AtomicU64::new(0)) };
+        let footer = load_footer(&mut source).await.doing(|| format!("read the footer of `{}`", file.file_path()))?;
+        let fields = with_field_ids(footer.schema().fields(), live.names.as_ref(), live.metadata.current_schema().as_struct());
+        let partition = identity_values(live, file, spec_id);
+        Ok(Self { location: file.file_path().into(), source, footer, fields, partition, pages: false })
+    }
+
+    /// Rows in the file.
+    pub(crate) fn rows(&self) -> usize {
+        self.footer.metadata().row_groups().iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0)).sum()
+    }
+
+    /// Bytes fetched so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.source.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Streams columns of some rows.
+    pub(crate) async fn read(&mut self, columns: &Columns, rows: Rows<'_>) -> Result<RowStream> {
+        let projection = Projection::new(&self.fields, columns, &self.partition)?;
+        if let Rows::At(positions) = rows
+            && positions.len() < self.rows() / PAGE_ROWS
+        {
+            self.load_pages().await.doing(|| format!("read the page index of `{}`", self.location))?;
+        }
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.footer.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), projection.roots.iter().copied());
+        builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        if let Rows::At(positions) = rows {
+            builder = builder.with_row_selection(self.selection(positions)?);
+        }
+        let stream = builder.build().doing(|| format!("read `{}`", self.location))?;
+        Ok(RowStream { location: Arc::clone(&self.location), stream, projection })
+    }
+
+    /// Columns of some rows as one batch.
+    pub(crate) async fn take(&mut self, columns: &Columns, rows: Rows<'_>) -> Result<RecordBatch> {
+        let mut stream = self.read(columns, rows).await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await? {
+            batches.push(batch);
+        }
+        concat_batches(columns.schema(), &batches).map_err(|e| Error::broken(format!("rows of `{}`: {e}", self.location)))
+    }
+
+    fn selection(&self, positions: &[u64]) -> Result<RowSelection> {
+        let rows = self.rows();
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for &position in positions {
+            let at = usize::try_from(position).ok().filter(|&at| at < rows).ok_or_else(|| {
+                Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location))
+            })?;
+            match ranges.last_mut() {
+                Some(range) if range.end == at => range.end += 1,
+                _ => ranges.push(at..at + 1),
+            }
+        }
+        Ok(RowSelection::from_consecutive_ranges(ranges.into_iter(), rows))
+    }
+
+    /// Loads the offset index, where the file has one, so that pages without a wanted row are neither fetched nor decoded.
+    async fn load_pages(&mut self) -> ParquetResult<()> {
+        if std::mem::replace(&mut self.pages, true) {
+            return Ok(());
+        }
+        let metadata = ParquetMetaData::clone(self.footer.metadata());
+        let mut reader = ParquetMetaDataReader::new_with_metadata(metadata).with_offset_index_policy(PageIndexPolicy::Optional);
+        reader.load_page_index(&mut self.source).await?;
+        self.footer = ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), options())?;
+        Ok(())
+    }
+}
+
+impl RowStream {
+    /// The next rows; none at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.stream.try_next().await.doing(|| format!("read `{}`", self.location))? else { return Ok(None) };
+        let batch = self.projection.apply(&batch).map_err(|e| {
+            Error::setup(
+                format!("data file `{}` does not fit the table's schema: {e}", self.location),
+                "rewrite the file with the engine that wrote it (Spark: `rewrite_data_files`)",
+            )
+        })?;
+        Ok(Some(batch))
+    }
+}
+
+/// Ends the run at a live file that cannot be read.
+pub(crate) fn check_readable(file: &DataFile) -> Result<()> {
+    let what = match file.content_type() {
+        iceberg::spec::DataContentType::Data => "data file",
+        _ => "delete file",
+    };
+    let path = file.file_path();
+    if file.key_metadata().is_some() {
+        return Err(Error::setup(format!("{what} `{path}` is encrypted"), "tidegate cannot read encrypted tables"));
+    }
+    if file.file_format() != DataFileFormat::Parquet {
+        return Err(Error::setup(
+            format!("{what} `{path}` is {}, and only Parquet can be read", file.file_format().to_string().to_uppercase()),
+            "rewrite the table's files as Parquet (Spark: `rewrite_data_files`), or use `mode = \"append\"`, which reads none",
+        ));
+    }
+    Ok(())
+}
+
+/// The file's value of each column by which its spec partitions as it is: such columns may be left out of the file.
+fn identity_values(live: &LiveFiles, file: &DataFile, spec_id: i32) -> HashMap<i32, Literal> {
+    let Some(spec) = live.metadata.partition_spec_by_id(spec_id) else { return HashMap::new() };
+    let identity = |(field, value): (&iceberg::spec::PartitionField, Option<&Literal>)| {
+        (field.transform == Transform::Identity).then_some((field.source_id, value?.clone()))
+    };
+    spec.fields().iter().zip(file.partition().iter()).filter_map(identity).collect()
+}
+
+fn options() -> ArrowReaderOptions {
+    // The Arrow schema that some writers embed is ignored: types follow from the Parquet schema alone, whoever wrote it.
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+}
+
+async fn load_footer(source: &mut Source) -> ParquetResult<ArrowReaderMetadata> {
+    ArrowReaderMetadata::load_async(source, options()).await
+}
+
+/// Ranges of one object, counted.
+#[derive(Debug, Clone)]
+struct Source {
+    client: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+    bytes: Arc<AtomicU64>,
+}
+
+impl AsyncFileReader for Source {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+        async move { Ok(self.client.get_range(&self.path, range).await?) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        self.bytes.fetch_add(ranges.iter().map(|range| range.end - range.start).sum(), Ordering::Relaxed);
+        async move { Ok(self.client.get_ranges(&self.path, &ranges).await?) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move {
+            let size = self.size;
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}

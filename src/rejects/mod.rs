@@ -1,0 +1,241 @@
+//! The rejects table: exactly the rejects of committed batches, each once.
+//!
+//! The main snapshot names the data files of its rejects; appending them here is a commit of its own, which in the same swap sets
+//! a property to the batch's epoch and number. A batch not above the property is done, whatever happened to this table's
+//! snapshots. After a rollback of the main table the rows of undone batches are deleted in the commit that lowers the property.
+
+pub(crate) mod rows;
+
+use std::collections::{BTreeMap, HashMap};
+
+use iceberg::TableIdent;
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, PartitionSpec, SortOrder, Struct, TableMetadataBuilder,
+};
+use serde::{Deserialize, Serialize};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use roaring::RoaringTreemap;
+
+use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
+use crate::commit::{Draft, prepare};
+use crate::deletes::write_deletes;
+use crate::error::{Doing, Error, Result};
+use crate::job::Run;
+use crate::live::files::LiveFiles;
+use crate::live::lookup::find_rows;
+use crate::names::FileNames;
+use crate::progress::PendingRejects;
+use crate::snapshot::{FileSet, set_property, snapshot_id};
+use crate::storage::Store;
+use crate::write::WriteTarget;
+
+/// Attempts to commit here; the table has few writers.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// The door to one job's part of the rejects table.
+#[derive(Debug)]
+pub(crate) struct Rejects<'a, C> {
+    /// Catalog of both tables.
+    pub(crate) catalog: &'a C,
+    /// Store of both tables.
+    pub(crate) store: &'a Store,
+    /// Name of the rejects table.
+    pub(crate) ident: TableIdent,
+    /// Job as it stands in the rows: `<job>`, or `<job>@<branch>` off the main branch.
+    pub(crate) job: String,
+    /// The run.
+    pub(crate) run: &'a Run,
+    /// Names of the run's files.
+    pub(crate) names: FileNames,
+}
+
+/// The highest batch whose rejects are in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Done {
+    epoch: u64,
+    batch: u64,
+}
+
+impl<C: Catalog> Rejects<'_, C> {
+    /// The table, made where it is missing.
+    pub(crate) async fn open_or_create(&self) -> Result<LoadedTable> {
+        if let Some(table) = self.catalog.load(&self.ident).await? {
+            let spec = table.metadata.default_partition_spec();
+            if !spec.is_unpartitioned() || table.metadata.format_version() == FormatVersion::V1 {
+                return Err(Error::setup(
+                    format!("rejects table `{}` must be an unpartitioned table of format 2 or 3", self.ident),
+                    "name another table in `[rejects] table`; tidegate makes it",
+                ));
+            }
+            return Ok(table);
+        }
+        let location = self.catalog.default_location(&self.ident);
+        let properties = HashMap::from([
+            ("write.delete.mode".to_owned(), "merge-on-read".to_owned()),
+            ("comment".to_owned(), "Records that tidegate could not merge, and why".to_owned()),
+        ]);
+        let doing = || format!("make rejects table `{}`", self.ident);
+        let metadata = TableMetadataBuilder::new(
+            rows::schema()?,
+            PartitionSpec::unpartition_spec(),
+            SortOrder::unsorted_order(),
+            location,
+            FormatVersion::V2,
+            properties,
+        )
+        .doing(doing)?
+        .build()
+        .doing(doing)?
+        .metadata;
+        // `false` means that another run made it between load and create: the load below finds that one.
+        self.catalog.create(&self.ident, metadata).await?;
+        self.load().await
+    }
+
+    /// Appends the rejects of a committed batch, unless that is done already.
+    pub(crate) async fn append(&self, epoch: u64, batch: u64, pending: &PendingRejects) -> Result<()> {
+        let files = pending.files.iter().map(|file| data_file(&file.path, file.records, file.size)).collect::<Result<Vec<_>>>()?;
+        let done = Done { epoch, batch };
+        for attempt in 0..ATTEMPTS_MAX {
+            let table = self.load().await?;
+            if self.done(&table)?.is_some_and(|at| at >= done) {
+                return Ok(());
+            }
+            let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
+            let files = FileSet { data: files.clone(), ..FileSet::default() };
+            if self.commit(&table, &live, &files, done, &format!("rejects-{epoch}-{batch}"), attempt).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
+    }
+
+    /// After a rollback of the main table: deletes the rows of batches above `epoch` and `batch`. Answers how many.
+    pub(crate) async fn undo_after(&self, epoch: u64, batch: u64) -> Result<u64> {
+        let done = Done { epoch, batch };
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(0) };
+            if self.done(&table)?.is_none_or(|at| at <= done) {
+                return Ok(0);
+            }
+            let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
+            let dead = self.rows_after(&table, &live, done).await?;
+            let target = WriteTarget {
+                metadata: table.metadata.clone(),
+                store: self.store.clone(),
+                names: self.names.attempt(attempt),
+                memory_max: 16 << 20,
+            };
+            let deletes = write_deletes(&target, &live, &dead, &[], &BTreeMap::new()).await?;
+            let files = FileSet { data: Vec::new(), deletes: deletes.added, superseded: deletes.superseded };
+            if self.commit(&table, &live, &files, done, "rejects-undo", attempt).await? {
+                return Ok(dead.values().map(RoaringTreemap::len).sum());
+            }
+        }
+        Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
+    }
+
+    /// Whether every file of `pending` is still there.
+    pub(crate) async fn files_exist(&self, pending: &PendingRejects) -> Result<bool> {
+        for file in &pending.files {
+            if self.store.size(&file.path).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the rejects of this batch are appended.
+    pub(crate) async fn is_done(&self, epoch: u64, batch: u64) -> Result<bool> {
+        Ok(match self.catalog.load(&self.ident).await? {
+            Some(table) => self.done(&table)?.is_some_and(|at| at >= Done { epoch, batch }),
+            None => false,
+        })
+    }
+
+    async fn load(&self) -> Result<LoadedTable> {
+        self.catalog.load(&self.ident).await?.ok_or_else(|| {
+            Error::unavailable(format!("find rejects table `{}`", self.ident), "it was there a moment ago; was it dropped?")
+        })
+    }
+
+    fn key(&self) -> String {
+        format!("tidegate.rejects.{}", self.job)
+    }
+
+    fn done(&self, table: &LoadedTable) -> Result<Option<Done>> {
+        let key = self.key();
+        let Some(value) = table.metadata.properties().get(&key) else { return Ok(None) };
+        serde_json::from_str(value).map(Some).map_err(|e| {
+            Error::refused(
+                format!("property `{key}` of table `{}` cannot be read: {e}", self.ident),
+                "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12}`",
+            )
+        })
+    }
+
+    async fn rows_after(&self, table: &LoadedTable, live: &LiveFiles, done: Done) -> Result<BTreeMap<usize, RoaringTreemap>> {
+        let columns = ["job", "epoch", "batch"].map(str::to_owned);
+        let pick = |rows: &RecordBatch, row: usize| {
+            let job = rows.column(0).as_string::<i32>();
+            let number = |column: usize| u64::try_from(rows.column(column).as_primitive::<Int64Type>().value(row)).unwrap_or(0);
+            job.value(row) == self.job && Done { epoch: number(1), batch: number(2) } > done
+        };
+        let mut dead: BTreeMap<usize, RoaringTreemap> = BTreeMap::new();
+        for (data, position) in find_rows(live, self.store, table.metadata.current_schema(), &columns, &pick).await? {
+            dead.entry(data).or_default().insert(position);
+        }
+        Ok(dead)
+    }
+
+    /// One attempt; `false` asks for another one on a fresh load, which also settles an unclear answer.
+    async fn commit(&self, table: &LoadedTable, live: &LiveFiles, files: &FileSet, done: Done, purpose: &str, attempt: u32) -> Result<bool> {
+        let names = self.names.attempt(attempt);
+        let value = serde_json::to_string(&done).expect("two numbers always serialize");
+        let summary = BTreeMap::from([
+            ("tidegate.rejects-of".to_owned(), self.job.clone()),
+            ("tidegate.epoch".to_owned(), done.epoch.to_string()),
+            ("tidegate.batch".to_owned(), done.batch.to_string()),
+            ("tidegate.run-id".to_owned(), self.run.id.to_string()),
+        ]);
+        let prepared = prepare(Draft {
+            base: table,
+            live,
+            branch: "main",
+            files,
+            summary,
+            snapshot_id: snapshot_id(self.run.id, purpose, attempt),
+            now_ms: (self.run.now_ms)(),
+            names: &names,
+            updates: vec![set_property(self.key(), value)],
+        })
+        .await?;
+        match self.catalog.swap(&prepared.change).await {
+            CommitOutcome::Committed => Ok(true),
+            CommitOutcome::Unclear(_) => Ok(false),
+            CommitOutcome::Refused(source) => {
+                let now = self.load().await?;
+                if now.metadata_location == table.metadata_location {
+                    return Err(Error::unavailable(format!("commit to `{}`", self.ident), source));
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// An entry for a file of rejects. It carries no column metrics: the main snapshot keeps only path, rows and size.
+fn data_file(path: &str, records: u64, size: u64) -> Result<DataFile> {
+    DataFileBuilder::default()
+        .content(DataContentType::Data)
+        .file_path(path.to_owned())
+        .file_format(DataFileFormat::Parquet)
+        .partition(Struct::empty())
+        .partition_spec_id(0)
+        .record_count(records)
+        .file_size_in_bytes(size)
+        .build()
+        .map_err(|e| Error::broken(format!("rejects file `{path}`: {e}")))
+}

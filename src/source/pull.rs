@@ -1,0 +1,390 @@
+//! Reads the ranges of a plan through a [`Consumer`], and says how far it came.
+//!
+//! Never hands over a record at or past a planned end, never one twice, and never jumps over one: a partition's next offset
+//! moves by records handed over, or to its planned end once librdkafka has shown that nothing is left before it.
+//!
+//! What shows that (read in librdkafka 2.12, `rdkafka_fetcher.c`): a record at or past the end; the record just before the end;
+//! or an end-of-partition event *at or past the end*. The event is queued behind the records that came before it, carries the
+//! fetch position, and under `read_committed` is raised when that position equals the last stable offset of the fetch response:
+//! aborted records and control markers are behind it. One below the planned end proves nothing (a follower that lags, for
+//! example), so it is ignored. Positions of the consumer prove nothing either: markers and aborted records do not move them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tracing::{debug, warn};
+
+use crate::error::{Error, Result};
+use crate::offsets::{Offset, Partition};
+use crate::source::ffi::{Batch, Consumer, Failure, Message};
+use crate::source::health::{Health, is_denial};
+use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop};
+
+/// A chunk is handed over when it holds this much: large enough that handing over costs nothing, small enough to stay in cache.
+const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_RECORDS: usize = 4096;
+/// Records taken from librdkafka at once. More saves nothing, and they are held twice until copied.
+const BATCH_RECORDS: usize = 1024;
+/// A started chunk does not wait longer for more records: small batches are to be quick.
+const LINGER: Duration = Duration::from_millis(5);
+/// How long a signal can go unnoticed while nothing arrives.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Where to read from.
+pub(super) struct Feed<'a> {
+    pub(super) consumer: &'a Consumer,
+    pub(super) health: &'a Health,
+    pub(super) topic: &'a str,
+    pub(super) topic_c: &'a CStr,
+}
+
+/// See [`crate::source::Source::pull`].
+pub(super) fn pull(
+    feed: &Feed<'_>,
+    ranges: &BTreeMap<Partition, StartAt>,
+    limits: &PullLimits,
+    stop: &Stop,
+    sink: &mut Sink<'_>,
+) -> Result<Reached> {
+    let mut pull = Pull::new(feed, ranges, limits, sink);
+    if pull.open > 0 {
+        let starts = ranges.iter().filter(|(_, at)| !at.range.is_empty());
+        let starts = starts.map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch));
+        feed.consumer
+            .assign(feed.topic_c, starts)
+            .map_err(|failure| Error::unavailable(format!("start reading `{}`", feed.topic), failure))?;
+        let cut = pull.run(stop);
+        // On errors too: what is left assigned would go on filling the queue.
+        if let Err(failure) = feed.consumer.assign(feed.topic_c, []) {
+            warn!(%failure, "could not stop reading");
+        }
+        pull.cut = cut?;
+    }
+    Ok(pull.reached())
+}
+
+/// One partition on its way to its planned end.
+#[derive(Debug)]
+struct Lane {
+    next: Offset,
+    end: Offset,
+    leader_epoch: Option<i32>,
+    fetched: Offset,
+    /// On the pull's own clock.
+    moved_at: Duration,
+}
+
+impl Lane {
+    fn is_done(&self) -> bool {
+        self.next == self.end
+    }
+
+    /// `leader_epoch` is that of a record at or past `next - 1`. An older one must not stay: an election after it would look
+    /// like a truncated log to the next run.
+    fn move_to(&mut self, next: Offset, leader_epoch: Option<i32>, now: Duration) {
+        self.next = next.min(self.end);
+        self.leader_epoch = leader_epoch;
+        self.moved_at = now;
+    }
+}
+
+struct Pull<'a, 's> {
+    feed: &'a Feed<'a>,
+    limits: &'a PullLimits,
+    sink: &'a mut Sink<'s>,
+    lanes: HashMap<Partition, Lane>,
+    /// Lanes that are not done.
+    open: usize,
+    /// Lanes that are done but still assigned.
+    finished: Vec<Partition>,
+    chunk: Chunk,
+    bytes: u64,
+    progress: bool,
+    clock: Clock,
+    cut: Option<Cut>,
+}
+
+impl<'a, 's> Pull<'a, 's> {
+    fn new(feed: &'a Feed<'a>, ranges: &BTreeMap<Partition, StartAt>, limits: &'a PullLimits, sink: &'a mut Sink<'s>) -> Self {
+        let lane = |at: &StartAt| Lane {
+            next: at.range.start(),
+            end: at.range.end(),
+            leader_epoch: at.leader_epoch,
+            fetched: at.range.start(),
+            moved_at: Duration::ZERO,
+        };
+        let lanes: HashMap<_, _> = ranges.iter().map(|(&partition, at)| (partition, lane(at))).collect();
+        let open = lanes.values().filter(|lane| !lane.is_done()).count();
+        Self {
+            feed,
+            limits,
+            sink,
+            lanes,
+            open,
+            finished: Vec::new(),
+            chunk: Chunk::default(),
+            bytes: 0,
+            progress: false,
+            clock: Clock::start(),
+            cut: None,
+        }
+    }
+
+    fn run(&mut self, stop: &Stop) -> Result<Option<Cut>> {
+        let feed = self.feed;
+        let mut batch = feed.consumer.batch(BATCH_RECORDS);
+        loop {
+            batch.fill(if self.chunk.records.is_empty() { IDLE } else { LINGER });
+            let now = self.clock.now();
+            let idle = batch.is_empty();
+            if let Some(cut) = self.take(&batch, now)? {
+                return Ok(Some(cut));
+            }
+            if self.open == 0 {
+                self.hand_over()?;
+                return Ok(None);
+            }
+            if idle && self.hand_over()? == Flow::Enough {
+                return Ok(Some(Cut::Memory));
+            }
+            if let Some(cut) = self.interrupted(stop, idle) {
+                self.hand_over()?;
+                return Ok(Some(cut));
+            }
+            self.check_health()?;
+            self.check_stall(now)?;
+            self.unassign_finished()?;
+        }
+    }
+
+    /// Copies the records that belong to the plan, and hands over what is full.
+    fn take(&mut self, batch: &Batch<'_>, now: Duration) -> Result<Option<Cut>> {
+        for message in batch.messages() {
+            match message.failure() {
+                None => self.record(&message, now),
+                Some(failure) => self.event(&message, &failure, now)?,
+            }
+            if self.open == 0 {
+                return Ok(None);
+            }
+            if self.bytes >= self.limits.bytes_max && self.progress {
+                self.hand_over()?;
+                return Ok(Some(Cut::Bytes));
+            }
+            if self.chunk_is_full() && self.hand_over()? == Flow::Enough {
+                return Ok(Some(Cut::Memory));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record(&mut self, message: &Message<'_>, now: Duration) {
+        let (partition, offset) = (message.partition(), message.offset());
+        let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.is_done()) else { return };
+        if offset < lane.next {
+            return; // never seen; a record twice would be worse than this comparison
+        }
+        if offset < lane.end {
+            self.bytes += append(&mut self.chunk, message);
+        }
+        lane.move_to(offset + 1, message.leader_epoch(), now);
+        self.progress = true;
+        self.close_if_done(partition);
+    }
+
+    fn event(&mut self, message: &Message<'_>, failure: &Failure, now: Duration) -> Result<()> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.is_done()) else {
+            // Of a partition that is done, or of the group, which is not ours to join.
+            debug!(partition, %failure, "event beside the plan");
+            return Ok(());
+        };
+        if failure.code != Code::PartitionEOF {
+            return judge(self.feed.topic, partition, lane, offset, failure);
+        }
+        if lane.end <= offset {
+            // The position knows the epoch of a control marker, which is no record. Short of the end it knows nothing.
+            let position = self.feed.consumer.position(self.feed.topic_c, partition).filter(|(next, _)| lane.end <= *next);
+            lane.move_to(lane.end, position.and_then(|(_, epoch)| epoch), now);
+            self.progress = true;
+            self.close_if_done(partition);
+        }
+        Ok(())
+    }
+
+    fn close_if_done(&mut self, partition: Partition) {
+        if self.lanes[&partition].is_done() {
+            self.open -= 1;
+            self.finished.push(partition);
+        }
+    }
+
+    fn chunk_is_full(&self) -> bool {
+        self.chunk.arena.len() >= CHUNK_BYTES || self.chunk.records.len() >= CHUNK_RECORDS
+    }
+
+    fn hand_over(&mut self) -> Result<Flow> {
+        if self.chunk.records.is_empty() {
+            return Ok(Flow::More);
+        }
+        // The next chunk is likely as large as this one.
+        let next = Chunk {
+            records: Vec::with_capacity(self.chunk.records.len()),
+            headers: Vec::with_capacity(self.chunk.headers.len()),
+            arena: Vec::with_capacity(self.chunk.arena.len()),
+        };
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        let sink = &mut self.sink;
+        self.clock.pause(|| sink(chunk))
+    }
+
+    fn interrupted(&self, stop: &Stop, idle: bool) -> Option<Cut> {
+        if stop.requested().is_some() && (self.progress || idle) {
+            return Some(Cut::Signal);
+        }
+        (self.progress && self.clock.total() >= self.limits.duration_max).then_some(Cut::Duration)
+    }
+
+    fn check_health(&self) -> Result<()> {
+        self.feed.consumer.serve();
+        let doing = || format!("read `{}`", self.feed.topic);
+        if let Some(reason) = self.feed.health.refused() {
+            return Err(Error::Denied { doing: doing(), source: reason.into() });
+        }
+        match self.feed.health.broken() {
+            Some(reason) => Err(Error::unavailable(doing(), reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_stall(&mut self, now: Duration) -> Result<()> {
+        // A long aborted transaction is fetched and thrown away inside librdkafka: that is progress, if not of ours.
+        for (partition, fetched) in self.feed.health.take_fetched().unwrap_or_default() {
+            if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.fetched < fetched) {
+                lane.fetched = fetched;
+                lane.moved_at = now;
+            }
+        }
+        let waiting = self.lanes.iter().filter(|(_, lane)| !lane.is_done());
+        let Some((&partition, lane)) = waiting.min_by_key(|(_, lane)| lane.moved_at) else { return Ok(()) };
+        if now.saturating_sub(lane.moved_at) < self.limits.stall_timeout {
+            return Ok(());
+        }
+        if let Some(reason) = self.feed.health.unreachable() {
+            warn!(reason, "the last thing that librdkafka said before the stall");
+        }
+        let seconds = self.limits.stall_timeout.as_secs();
+        Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: lane.next, seconds })
+    }
+
+    /// A partition that is done would go on costing bandwidth, and room in the queue.
+    fn unassign_finished(&mut self) -> Result<()> {
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        let finished = std::mem::take(&mut self.finished);
+        let stopped = self.feed.consumer.unassign(self.feed.topic_c, &finished);
+        stopped.map_err(|failure| Error::unavailable(format!("stop reading a part of `{}`", self.feed.topic), failure))
+    }
+
+    fn reached(self) -> Reached {
+        let epoch = |(&partition, lane): (&Partition, &Lane)| Some((partition, lane.leader_epoch?));
+        Reached {
+            ends: self.lanes.iter().map(|(&partition, lane)| (partition, lane.next)).collect(),
+            leader_epochs: self.lanes.iter().filter_map(epoch).collect(),
+            cut: self.cut,
+        }
+    }
+}
+
+/// What an error of an unfinished partition means. librdkafka retries by itself what can be retried; `stall_timeout` bounds it.
+fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure: &Failure) -> Result<()> {
+    let wanted = lane.next;
+    let choices = "`kafka.on_data_loss = \"skip\"` goes on after the gap and records it; `tidegate reset` chooses a new start";
+    match failure.code {
+        // With `auto.offset.reset=error` both truncation and a missing offset come under this code; the cause is in the text.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
+            let what = if failure.code == Code::LogTruncation || failure.reason.contains("truncat") || failure.reason.contains("No epoch") {
+                "was truncated below offset"
+            } else {
+                "no longer has offset"
+            };
+            Err(Error::refused(format!("partition {partition} of `{topic}` {what} {wanted}: {}", failure.reason), choices))
+        }
+        Code::UnknownPartition => {
+            let what = format!("partition {partition} of `{topic}` no longer exists; offset {wanted} was to be read");
+            Err(Error::refused(what, "was the topic deleted and made again? `tidegate reset` chooses a new start"))
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => {
+            Err(Error::setup(format!("topic `{topic}` no longer exists"), "was it deleted while it was read?"))
+        }
+        Code::BadMessage | Code::BadCompression if offset >= lane.end => Ok(()), // the next batch's trouble
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::InvalidMessageSize => {
+            let at = if offset >= 0 { offset } else { wanted };
+            let what = format!("partition {partition} of `{topic}` cannot be read at offset {at}: {}", failure.reason);
+            Err(Error::refused(what, "the batch is damaged on the broker; another replica may hold it whole"))
+        }
+        code if is_denial(code) => {
+            Err(Error::Denied { doing: format!("read partition {partition} of `{topic}`"), source: failure.reason.clone().into() })
+        }
+        _ => {
+            warn!(partition, offset = wanted, %failure, "reading goes on");
+            Ok(())
+        }
+    }
+}
+
+/// Copies a record into the chunk; answers the bytes of its key, value and headers.
+fn append(chunk: &mut Chunk, message: &Message<'_>) -> u64 {
+    let before = chunk.arena.len();
+    let key = message.key().map(|key| chunk.push_bytes(key));
+    let value = message.value().map(|value| chunk.push_bytes(value));
+    let headers_start = chunk.headers.len();
+    message.headers(|name, value| {
+        let name = chunk.push_bytes(name);
+        let value = value.map(|value| chunk.push_bytes(value));
+        chunk.headers.push(Header { name, value });
+    });
+    let index = |len: usize| u32::try_from(len).expect("a chunk is far below 4 G headers");
+    let headers = Span { start: index(headers_start), end: index(chunk.headers.len()) };
+    let timestamp = message.timestamp();
+    chunk.records.push(Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: timestamp.map(|(ms, _)| ms),
+        broker_time: timestamp.is_some_and(|(_, broker_time)| broker_time),
+        key,
+        value,
+        headers,
+    });
+    u64::try_from(chunk.arena.len() - before).expect("a length fits 64 bits")
+}
+
+/// Time spent on waiting for the broker. While the sink is busy nothing is taken from the queue, so nothing can stall.
+struct Clock {
+    started: Instant,
+    paused: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), paused: Duration::ZERO }
+    }
+
+    fn total(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn now(&self) -> Duration {
+        self.total().saturating_sub(self.paused)
+    }
+
+    fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = work();
+        self.paused += started.elapsed();
+        result
+    }
+}

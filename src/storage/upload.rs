@@ -1,0 +1,135 @@
+//! One new file on its way to storage, in parts, some of them in flight.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::task::JoinSet;
+
+use super::failed;
+use crate::error::{Error, Result};
+
+/// Large enough that a 512 MiB file has 64 parts, small enough that the parts in flight stay below 50 MiB. S3 wants at least 5 MiB.
+const PART_BYTES: usize = 8 << 20;
+
+/// Parts on their way at once; the next one waits.
+const PARTS_IN_FLIGHT_MAX: usize = 4;
+
+/// A file being written. Without [`Upload::finish`] there is no file; dropping it takes back what it can.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    location: String,
+    client: Arc<dyn ObjectStore>,
+    path: Path,
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    written: u64,
+    parts: Option<Box<dyn MultipartUpload>>,
+    in_flight: JoinSet<object_store::Result<()>>,
+    finished: bool,
+}
+
+impl Upload {
+    pub(super) fn new(location: String, client: Arc<dyn ObjectStore>, path: Path) -> Self {
+        Self {
+            location,
+            client,
+            path,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            written: 0,
+            parts: None,
+            in_flight: JoinSet::new(),
+            finished: false,
+        }
+    }
+
+    /// The file's location, as it was given.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Takes the next bytes; waits while too many parts are on their way.
+    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+        if self.finished {
+            return Err(Error::broken(format!("bytes for `{}` after its end", self.location)));
+        }
+        self.written += u64::try_from(bytes.len()).expect("a buffer fits into memory");
+        while !bytes.is_empty() {
+            let next = bytes.split_to(bytes.len().min(PART_BYTES - self.pending_bytes));
+            self.pending_bytes += next.len();
+            self.pending.push(next);
+            if self.pending_bytes == PART_BYTES {
+                self.send_part().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file and makes it durable; answers its size.
+    pub(crate) async fn finish(&mut self) -> Result<u64> {
+        if self.finished {
+            return Err(Error::broken(format!("`{}` is finished twice", self.location)));
+        }
+        self.finished = true;
+        if self.parts.is_none() {
+            // A file of one part needs one request.
+            let content = PutPayload::from_iter(self.pending.drain(..));
+            let written = self.client.put_opts(&self.path, content, PutMode::Create.into()).await;
+            written.map_err(|e| self.failed(e))?;
+            return Ok(self.written);
+        }
+        if self.pending_bytes > 0 {
+            self.send_part().await?;
+        }
+        while !self.in_flight.is_empty() {
+            self.join_part().await?;
+        }
+        let parts = self.parts.as_mut().expect("there are parts");
+        let completed = parts.complete().await;
+        completed.map_err(|e| self.failed(e))?;
+        Ok(self.written)
+    }
+
+    /// Gives the file up.
+    pub(crate) async fn abort(mut self) -> Result<()> {
+        self.in_flight.shutdown().await;
+        match self.parts.take() {
+            Some(mut parts) => parts.abort().await.map_err(|e| self.failed(e)),
+            None => Ok(()),
+        }
+    }
+
+    async fn send_part(&mut self) -> Result<()> {
+        if self.parts.is_none() {
+            let begun = self.client.put_multipart(&self.path).await;
+            self.parts = Some(begun.map_err(|e| self.failed(e))?);
+        }
+        while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
+            self.join_part().await?;
+        }
+        let part = PutPayload::from_iter(self.pending.drain(..));
+        self.pending_bytes = 0;
+        let parts = self.parts.as_mut().expect("begun above");
+        self.in_flight.spawn(parts.put_part(part));
+        Ok(())
+    }
+
+    async fn join_part(&mut self) -> Result<()> {
+        match self.in_flight.join_next().await {
+            Some(Ok(written)) => written.map_err(|e| self.failed(e)),
+            Some(Err(join)) => Err(Error::broken(format!("writing `{}`: {join}", self.location))),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: object_store::Error) -> Error {
+        failed(|| format!("write `{}`", self.location), error)
+    }
+}

@@ -1,0 +1,267 @@
+//! Arrow batches to Parquet bytes, columns side by side on several threads.
+//!
+//! Knows nothing of tables, files or stores. What was encoded is handed over in blocks, so that an upload can run along; the
+//! bytes of a file never depend on how many threads made them.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use bytes::{Bytes, BytesMut};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, encode_arrow_schema};
+use parquet::basic::LogicalType;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+
+use crate::error::{Error, Result};
+
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// The columns of a file, in Arrow's and in Parquet's words.
+#[derive(Debug, Clone)]
+pub(super) struct Columns {
+    /// Arrow schema with a field id on every field.
+    pub(super) arrow: SchemaRef,
+    /// Parquet schema with the same ids.
+    pub(super) parquet: Arc<SchemaDescriptor>,
+}
+
+impl Columns {
+    /// Parquet columns named and typed as Java Iceberg names and types them. `uuids` are the ids of uuid columns, which Arrow
+    /// cannot tell from other fixed-size binaries.
+    pub(super) fn new(arrow: SchemaRef, uuids: &[i32]) -> Result<Self> {
+        let refused = |e| Error::setup(format!("the table's schema cannot be written as Parquet: {e}"), "");
+        let converted = ArrowSchemaConverter::new().schema_root("table").convert(&arrow).map_err(refused)?;
+        let root = with_uuids(&converted.root_schema_ptr(), uuids).map_err(refused)?;
+        Ok(Self { arrow, parquet: Arc::new(SchemaDescriptor::new(root)) })
+    }
+}
+
+fn with_uuids(node: &TypePtr, uuids: &[i32]) -> parquet::errors::Result<TypePtr> {
+    let info = node.get_basic_info();
+    let id = info.has_id().then(|| info.id());
+    if node.is_group() {
+        let children = node.get_fields().iter().map(|child| with_uuids(child, uuids)).collect::<Result<_, _>>()?;
+        let mut group = Type::group_type_builder(node.name())
+            .with_fields(children)
+            .with_id(id)
+            .with_converted_type(info.converted_type())
+            .with_logical_type(info.logical_type_ref().cloned());
+        if info.has_repetition() {
+            group = group.with_repetition(info.repetition());
+        }
+        return Ok(Arc::new(group.build()?));
+    }
+    if !id.is_some_and(|id| uuids.contains(&id)) {
+        return Ok(Arc::clone(node));
+    }
+    let uuid = Type::primitive_type_builder(node.name(), node.get_physical_type())
+        .with_repetition(info.repetition())
+        .with_id(id)
+        .with_length(16)
+        .with_logical_type(Some(LogicalType::Uuid));
+    Ok(Arc::new(uuid.build()?))
+}
+
+/// One Parquet file being encoded.
+pub(super) struct Encoder {
+    file: SerializedFileWriter<Blocks>,
+    groups: ArrowRowGroupWriterFactory,
+    arrow: SchemaRef,
+    /// Those of the row group in progress; empty between row groups.
+    columns: Vec<Column>,
+}
+
+/// The writers of one top-level column: one per leaf.
+struct Column {
+    field: FieldRef,
+    leaves: Vec<ArrowColumnWriter>,
+}
+
+impl Encoder {
+    /// An empty file.
+    pub(super) fn new(columns: &Columns, mut properties: WriterProperties) -> Result<Self> {
+        // Arrow's own schema rides along, as iceberg's writer has it: readers built on Arrow get the very types back.
+        let hint = KeyValue::new(parquet::arrow::ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&columns.arrow));
+        properties = properties.into_builder().set_key_value_metadata(Some(vec![hint])).build();
+        let root = columns.parquet.root_schema_ptr();
+        let file = SerializedFileWriter::new(Blocks::default(), root, Arc::new(properties)).map_err(broken)?;
+        let groups = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&columns.arrow));
+        Ok(Self { file, groups, arrow: Arc::clone(&columns.arrow), columns: Vec::new() })
+    }
+
+    /// Bytes of the file so far, with an estimate of the row group in progress.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::try_from(self.file.bytes_written() + self.group_bytes()).expect("bytes fit u64")
+    }
+
+    /// Estimated size of the row group in progress.
+    pub(super) fn group_bytes(&self) -> usize {
+        self.leaves().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+    }
+
+    /// Memory held.
+    pub(super) fn memory(&self) -> usize {
+        self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file.inner().len()
+    }
+
+    /// Ends the row group in progress.
+    pub(super) async fn end_group(&mut self) -> Result<()> {
+        if self.columns.is_empty() {
+            return Ok(());
+        }
+        let leaves: Vec<_> = self.columns.drain(..).flat_map(|column| column.leaves).collect();
+        // Closing compresses the last page of each column; appending only copies.
+        let close = move || leaves.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>, _>>();
+        let chunks = joined(tokio::task::spawn_blocking(close).await)?.map_err(broken)?;
+        let mut group = self.file.next_row_group().map_err(broken)?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group).map_err(broken)?;
+        }
+        group.close().map_err(broken)?;
+        Ok(())
+    }
+
+    /// Ends the file: the blocks left and the footer.
+    pub(super) async fn finish(&mut self) -> Result<ParquetMetaData> {
+        self.end_group().await?;
+        self.file.finish().map_err(broken)
+    }
+
+    /// Takes what was encoded since the last call.
+    pub(super) fn take_blocks(&mut self) -> Vec<Bytes> {
+        self.file.inner_mut().take()
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = &ArrowColumnWriter> {
+        self.columns.iter().flat_map(|column| &column.leaves)
+    }
+
+    fn begin_group(&mut self) -> Result<()> {
+        if !self.columns.is_empty() {
+            return Ok(());
+        }
+        let index = self.file.flushed_row_groups().len();
+        let mut writers = self.groups.create_column_writers(index).map_err(broken)?.into_iter();
+        let schema = self.file.schema_descr();
+        let mut counts = vec![0_usize; self.arrow.fields().len()];
+        for leaf in 0..schema.num_columns() {
+            counts[schema.get_column_root_idx(leaf)] += 1;
+        }
+        for (field, count) in self.arrow.fields().iter().zip(counts) {
+            self.columns.push(Column { field: Arc::clone(field), leaves: writers.by_ref().take(count).collect() });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+/// One column of one job.
+struct Work {
+    job: usize,
+    position: usize,
+    column: Column,
+    array: ArrayRef,
+    cost: usize,
+}
+
+/// Encodes one batch into each encoder, on at most `lanes` threads. The batches have the encoders' columns.
+pub(super) async fn encode(jobs: Vec<(&mut Encoder, RecordBatch)>, lanes: usize) -> Result<()> {
+    let mut encoders = Vec::with_capacity(jobs.len());
+    let mut work = Vec::new();
+    for (job, (encoder, batch)) in jobs.into_iter().enumerate() {
+        encoder.begin_group()?;
+        for (position, column) in encoder.columns.drain(..).enumerate() {
+            let array = Arc::clone(batch.column(position));
+            let cost = array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+            work.push(Work { job, position, column, array, cost });
+        }
+        encoders.push(encoder);
+    }
+    let tasks: Vec<_> = share(work, lanes).into_iter().map(|lane| tokio::task::spawn_blocking(move || run(lane))).collect();
+    let mut done = Vec::new();
+    for task in tasks {
+        done.extend(joined(task.await)??);
+    }
+    done.sort_unstable_by_key(|work: &Work| (work.job, work.position));
+    for work in done {
+        encoders[work.job].columns.push(work.column);
+    }
+    Ok(())
+}
+
+/// Dearest first, each to the lane with the least to do.
+fn share(mut work: Vec<Work>, lanes: usize) -> Vec<Vec<Work>> {
+    let lanes = lanes.clamp(1, work.len().max(1));
+    let mut shared: Vec<(usize, Vec<Work>)> = (0..lanes).map(|_| (0, Vec::new())).collect();
+    work.sort_by_key(|work| std::cmp::Reverse(work.cost));
+    for work in work {
+        let lane = shared.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is at least one lane");
+        lane.0 += work.cost.max(1);
+        lane.1.push(work);
+    }
+    shared.into_iter().map(|(_, work)| work).filter(|work| !work.is_empty()).collect()
+}
+
+fn run(mut lane: Vec<Work>) -> Result<Vec<Work>> {
+    for Work { column, array, .. } in &mut lane {
+        let leaves = compute_leaves(&column.field, array).map_err(broken)?;
+        for (writer, leaf) in column.leaves.iter_mut().zip(&leaves) {
+            writer.write(leaf).map_err(broken)?;
+        }
+    }
+    Ok(lane)
+}
+
+/// The outcome of a thread of ours; it panics only where an invariant is broken.
+pub(super) fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Result<T> {
+    outcome.map_err(|e| Error::broken(format!("a thread that writes files ended: {e}")))
+}
+
+fn broken(error: parquet::errors::ParquetError) -> Error {
+    Error::broken(format!("encode Parquet: {error}"))
+}
+
+/// Bytes in blocks of a few MiB: a row group is never copied as a whole.
+#[derive(Debug, Default)]
+struct Blocks {
+    full: Vec<Bytes>,
+    last: BytesMut,
+}
+
+impl Blocks {
+    fn len(&self) -> usize {
+        self.full.iter().map(Bytes::len).sum::<usize>() + self.last.len()
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        let mut blocks = std::mem::take(&mut self.full);
+        if !self.last.is_empty() {
+            blocks.push(self.last.split().freeze());
+        }
+        blocks
+    }
+}
+
+impl Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.len() + bytes.len() > BLOCK_BYTES && !self.last.is_empty() {
+            self.full.push(self.last.split().freeze());
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
