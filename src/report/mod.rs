@@ -19,7 +19,9 @@ use serde::Serialize;
 
 use crate::counts::Counts;
 use crate::error::{Error, Mistakes};
+use crate::job::Run;
 use crate::offsets::Offsets;
+use crate::progress;
 
 /// What one `run` did. Its JSON form is a contract.
 #[derive(Debug, Clone, Serialize)]
@@ -146,6 +148,34 @@ pub struct ErrorReport {
     pub hint: Option<String>,
 }
 
+impl Report {
+    /// Of a run that ended before its job was known: `file` stands for the job, and what only the job file says is empty.
+    pub fn unusable(file: &str, run: &Run, error: &Error) -> Self {
+        let took = (run.now_ms)() - run.started_at.div_euclid(1_000);
+        Self {
+            tidegate: env!("CARGO_PKG_VERSION"),
+            command: "run",
+            job: file.to_owned(),
+            table: String::new(),
+            branch: String::new(),
+            topic: String::new(),
+            run_id: run.id.to_string(),
+            outcome: Outcome::Failed,
+            exit_code: error.exit_code(),
+            batches: Vec::new(),
+            records: Counts::default(),
+            remaining: None,
+            lag_records: None,
+            lag_seconds: None,
+            watermark: None,
+            started_at: progress::rfc3339(run.started_at),
+            duration_ms: u64::try_from(took).unwrap_or(0),
+            warnings: Vec::new(),
+            error: Some(ErrorReport::from_error(error)),
+        }
+    }
+}
+
 impl ErrorReport {
     /// The message, its causes and the hint of an error. The mistakes of a job file are one cause each, and a cause that its
     /// predecessor already spells out (many libraries print their source with themselves) is not repeated.
@@ -197,6 +227,16 @@ mod tests {
         assert_eq!(report.message, "could not load the table `a.b`");
         assert_eq!(report.causes, ["request failed: timeout", "os error 110"]);
         assert!(report.hint.unwrap().contains("running again is safe"));
+    }
+
+    #[test]
+    fn a_run_without_a_job_has_a_report() {
+        let run = Run { id: uuid::Uuid::nil(), started_at: 1_795_168_800_000_000, now_ms: || 1_795_168_800_250 };
+        let report = Report::unusable("job.toml", &run, &Error::setup("job file `job.toml` does not exist", "h"));
+        assert_eq!((report.exit_code, report.outcome, report.duration_ms), (78, Outcome::Failed, 250));
+        assert_eq!(report.started_at, "2026-11-20T10:00:00.000000Z");
+        assert_eq!(text::summary(&report, false), "job.toml: failed with exit code 78 (250 ms)\n");
+        assert_eq!(report.error.map(|error| error.message).as_deref(), Some("job file `job.toml` does not exist"));
     }
 
     #[test]

@@ -194,8 +194,9 @@ fn slow_primitive(of: &PrimitiveType, value: &Value) -> Option<Cell> {
         P::Date => Cell::Whole(NaiveDate::parse_from_str(text?, "%Y-%m-%d").ok()?.signed_duration_since(NaiveDate::default()).num_days().into()),
         P::Timestamptz | P::Timestamp if value.is_i64() => Cell::Whole(i128::from(value.as_i64()?) * 1_000),
         P::Timestamptz | P::Timestamp => {
+            let text = text?;
             let local = |text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|local| local.and_utc().fixed_offset());
-            let instant = DateTime::parse_from_rfc3339(text?).or_else(|_| local(text?).map_err(|_| ())).ok()?;
+            let instant = DateTime::parse_from_rfc3339(text).or_else(|_| local(text).map_err(|_| ())).ok()?;
             let elsewhere = *of == P::Timestamp && instant.offset().local_minus_utc() != 0;
             (!elsewhere).then(|| Cell::Whole(instant.timestamp_micros().into()))?
         }
