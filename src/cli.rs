@@ -438,6 +438,29 @@ mod tests {
         assert_eq!(page.matches("\\-\\-log\\-format").count(), 1 + page.matches("[\\fB\\-\\-log\\-format").count(), "{page}");
     }
 
+    /// The words of a list such as `["run", "--drain"]` after `key`.
+    fn listed(text: &str, key: &str) -> String {
+        let (_, after) = text.split_once(key).unwrap();
+        let (list, _) = after.split_once(']').unwrap();
+        let words: Vec<String> = serde_json::from_str(&format!("{list}]")).unwrap();
+        words.join(" ")
+    }
+
+    #[test]
+    fn every_scheduler_in_jobs_calls_a_command_that_exists() {
+        let cronjob = listed(include_str!("../jobs/articles.cronjob.yaml"), "args: ");
+        let airflow = listed(include_str!("../jobs/articles_dag.py"), "arguments=");
+        let crontab = include_str!("../jobs/articles.crontab").lines().find(|line| line.starts_with('*')).unwrap();
+        let (_, crontab) = crontab.split_once("&& tidegate ").unwrap();
+        let (crontab, _) = crontab.split_once(" >>").unwrap();
+        for (line, empty_exit_code) in [(cronjob.as_str(), 0), (airflow.as_str(), 99), (crontab, 0)] {
+            let cli = parse(&format!("tidegate {line}")).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let Command::Run(run) = cli.command else { panic!("{line} is not a run") };
+            assert!(run.job.ends_with("articles.toml"), "{line}");
+            assert_eq!(run.empty_exit_code, empty_exit_code, "{line}");
+        }
+    }
+
     #[test]
     fn completions_exist_for_every_shell() {
         for shell in Shell::value_variants() {

@@ -44,6 +44,18 @@ fn reads_the_health_job() {
 }
 
 #[test]
+fn the_kubernetes_job_holds_the_same_job_file() {
+    let yaml = include_str!("../../../jobs/articles.cronjob.yaml");
+    let (_, after) = yaml.split_once("articles.toml: |\n").unwrap();
+    let (block, _) = after.split_once("\n---").unwrap();
+    fn said(text: &str) -> Vec<&str> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    }
+    assert_eq!(said(block), said(ARTICLES));
+    assert_eq!(format!("{:?}", parse(block)), format!("{:?}", parse(ARTICLES)));
+}
+
+#[test]
 fn a_variable_replaces_the_topic_and_the_table() {
     let config = Config::parse(ARTICLES, &|name| (name != "PWD").then(|| format!("x.{name}")).or_else(|| env(name))).unwrap();
     assert_eq!(config.kafka.topic, "x.KAFKA_TOPIC");
