@@ -12,9 +12,9 @@ A run that is killed or started twice does no harm: the table itself remembers h
 
 from datetime import datetime, timedelta
 
-from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG, Asset
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import models as k8s
 
 NOTHING_NEW = 99
@@ -62,6 +62,7 @@ with DAG(
         # Airflow reads the XCom from /airflow/xcom/return.json; `ti.xcom_pull("run")` is the result document.
         do_xcom_push=True,
         skip_on_exit_code=NOTHING_NEW,
+        log_pod_spec_on_failure=False,
         # The job file names its places by these variables; there is no shell in the image that would set PWD.
         env_vars={"PWD": "/data", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"},
         volumes=[
