@@ -231,27 +231,40 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
     main.render_title(&mut page)?;
     main.render_name_section(&mut page)?;
     main.render_synopsis_section(&mut page)?;
-    main.render_description_section(&mut page)?;
     main.render_options_section(&mut page)?;
     for sub in command.get_subcommands() {
         page.extend_from_slice(format!(".SH \"TIDEGATE {}\"\n", sub.get_name().to_uppercase()).as_bytes());
-        page.extend_from_slice(&manual_of(sub)?);
+        page.extend_from_slice(manual_of(sub)?.as_bytes());
     }
-    main.render_extra_section(&mut page)?;
+    page.extend_from_slice(b".SH \"EXAMPLES AND EXIT CODES\"\n");
+    page.extend_from_slice(as_written(&command).as_bytes());
     Ok(page)
 }
 
 /// The part of one command, its sections one level down.
-fn manual_of(command: &clap::Command) -> std::io::Result<Vec<u8>> {
-    // The global options stand once, in the main part.
-    let own = command.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+fn manual_of(command: &clap::Command) -> std::io::Result<String> {
+    // What every command takes stands once, in the main part.
+    let own = command.clone().mut_args(|arg| {
+        let everywhere = arg.is_global_set() || arg.get_id() == "help";
+        arg.hide(everywhere)
+    });
+    let has_arguments = own.get_arguments().any(|arg| !arg.is_hide_set());
     let man = clap_mangen::Man::new(own);
     let mut part = Vec::new();
     man.render_description_section(&mut part)?;
     man.render_synopsis_section(&mut part)?;
-    man.render_options_section(&mut part)?;
-    man.render_extra_section(&mut part)?;
-    Ok(String::from_utf8_lossy(&part).replace(".SH ", ".SS ").into_bytes())
+    if has_arguments {
+        man.render_options_section(&mut part)?;
+    }
+    let part = String::from_utf8_lossy(&part).replace(".SH ", ".SS ");
+    Ok(format!("{part}.SS EXAMPLES\n{}", as_written(command)))
+}
+
+/// The text after a command's help, in its own lines: filled text would tear its tables apart.
+fn as_written(command: &clap::Command) -> String {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let lines: Vec<String> = text.lines().map(|line| format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-"))).collect();
+    format!(".nf\n{}.fi\n", lines.concat())
 }
 
 fn empty_exit_code(text: &str) -> Result<u8, String> {
@@ -379,6 +392,10 @@ mod tests {
       101  a bug in tidegate; the table is as it was
       130, 143  ended by a signal, nothing committed
     ");
+    }
+
+    #[test]
+    fn help_of_a_run_names_its_options() {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!(command.find_subcommand_mut("run").unwrap().render_help().to_string(), @r"
@@ -435,7 +452,32 @@ mod tests {
             let heading = format!(".SH \"TIDEGATE {}\"\n", command.get_name().to_uppercase());
             assert_eq!(page.matches(&heading).count(), 1, "{heading}");
         }
-        assert_eq!(page.matches("\\-\\-log\\-format").count(), 1 + page.matches("[\\fB\\-\\-log\\-format").count(), "{page}");
+        // A global option is explained once, not once for every command.
+        assert_eq!(page.matches("\\fB\\-\\-progress\\fR \\fI").count(), 1, "{page}");
+        assert!(page.contains("\\&   75  temporary failure: run again\n"), "{page}");
+    }
+
+    /// The words of a list such as `["run", "--drain"]` after `key`.
+    fn listed(text: &str, key: &str) -> String {
+        let (_, after) = text.split_once(key).unwrap();
+        let (list, _) = after.split_once(']').unwrap();
+        let words: Vec<String> = serde_json::from_str(&format!("{list}]")).unwrap();
+        words.join(" ")
+    }
+
+    #[test]
+    fn every_scheduler_in_jobs_calls_a_command_that_exists() {
+        let cronjob = listed(include_str!("../jobs/articles.cronjob.yaml"), "args: ");
+        let airflow = listed(include_str!("../jobs/articles_dag.py"), "arguments=");
+        let crontab = include_str!("../jobs/articles.crontab").lines().find(|line| line.starts_with('*')).unwrap();
+        let (_, crontab) = crontab.split_once("&& tidegate ").unwrap();
+        let (crontab, _) = crontab.split_once(" >>").unwrap();
+        for (line, empty_exit_code) in [(cronjob.as_str(), 0), (airflow.as_str(), 99), (crontab, 0)] {
+            let cli = parse(&format!("tidegate {line}")).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let Command::Run(run) = cli.command else { panic!("{line} is not a run") };
+            assert!(run.job.ends_with("articles.toml"), "{line}");
+            assert_eq!(run.empty_exit_code, empty_exit_code, "{line}");
+        }
     }
 
     #[test]

@@ -53,9 +53,9 @@ impl<'a> Reader<'a> {
         self.line_starts.partition_point(|&start| start <= offset)
     }
 
-    /// Notes a mistake.
+    /// Notes a mistake. What it quotes from the file may hold line breaks; a mistake is one line.
     pub(super) fn mistake(&self, line: Option<usize>, message: impl Into<String>) {
-        self.mistakes.borrow_mut().push(Mistake { line, message: message.into() });
+        self.mistakes.borrow_mut().push(Mistake { line, message: message.into().replace(char::is_control, " ") });
     }
 
     /// The value, if no mistake was noted; else all mistakes in the order of the file, absences last.

@@ -357,9 +357,9 @@ mod tests {
         Primitive(usize),
         Decimal(u32, u32),
         Fixed(u32),
-        Struct(Vec<(String, Written, bool)>),
-        List(Box<Written>, bool),
-        Map(Box<Written>, Box<Written>, bool),
+        Struct(Vec<(String, Self, bool)>),
+        List(Box<Self>, bool),
+        Map(Box<Self>, Box<Self>, bool),
     }
 
     impl Written {

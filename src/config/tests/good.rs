@@ -1,5 +1,84 @@
 use super::*;
 
+/// Every key that exists, each with a value that is not its default where it has one.
+const EVERY_KEY: &str = r#"
+name = "a.b_c-1"
+mode = "merge"
+[kafka]
+topic = "t"
+start = 2026-01-31T12:00:00.0001Z
+on_data_loss = "skip"
+mirror_group = false
+bootstrap.servers = "a:1,b:2"          # bare, which TOML reads as a table in a table
+fetch.max.bytes = 1_000
+"socket.keepalive.enable" = true
+debug = "consumer"
+[format]
+type = "json"
+epoch_unit = "us"
+unknown_fields = "reject"
+[metadata]
+columns = { o = "offset", h = "headers", s = "sha256" }
+[catalog]
+type = "sql"
+name = "lake"
+uri = "sqlite://catalog.db"
+warehouse = "/srv/lake/"
+[table]
+name = "a.b.c"
+branch = "audit"
+format_version = 3
+sort_by = ["day(t) desc nulls first", "id"]
+partition_by = "bucket(16, id)"
+[table.properties]
+write.metadata.delete-after-commit.enabled = true
+"commit.retry.num-retries" = 3
+[[table.columns]]
+name = "id"
+type = "uuid"
+required = true
+doc = "who"
+[[table.columns]]
+name = "t"
+type = "timestamptz_ns"
+[[table.columns]]
+name = "o"
+type = "long"
+[[table.columns]]
+name = "h"
+type = "map<string, binary>"
+[[table.columns]]
+name = "s"
+type = "fixed(32)"
+[merge]
+id = "id"
+event_time = "t"
+order_by = ["o"]
+ties = "keep"
+match = "watermark"
+tombstones = "delete"
+deletes = "hard"
+unmapped = "keep"
+[watermark]
+delay = "1 h 30 min"
+late = "merge"
+max_future = "5 min"
+[limits]
+max_offsets_per_trigger = "${MANY:-5}"
+max_bytes_per_trigger = 1024
+max_duration = "1 min"
+min_offsets_per_trigger = 2
+max_trigger_delay = "1 d"
+memory_limit = "64 MiB"
+stall_timeout = "500 ms"
+shutdown_grace = "1 s"
+[rejects]
+table = "a.b.bad"
+max_ratio = 0.25
+[verify]
+unique = ["id"]
+"#;
+
 #[test]
 fn reads_the_articles_job() {
     let config = parse(ARTICLES);
@@ -41,6 +120,18 @@ fn reads_the_health_job() {
     let kinds: Vec<MetadataKind> = config.metadata.values().copied().collect();
     assert!(kinds.contains(&MetadataKind::Partition) && kinds.contains(&MetadataKind::Offset), "{kinds:?}");
     assert_eq!(config.limits.max_offsets_per_trigger, 1_000_000);
+}
+
+#[test]
+fn the_kubernetes_job_holds_the_same_job_file() {
+    let yaml = include_str!("../../../jobs/articles.cronjob.yaml");
+    let (_, after) = yaml.split_once("articles.toml: |\n").unwrap();
+    let (block, _) = after.split_once("\n---").unwrap();
+    fn said(text: &str) -> Vec<&str> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    }
+    assert_eq!(said(block), said(ARTICLES));
+    assert_eq!(format!("{:?}", parse(block)), format!("{:?}", parse(ARTICLES)));
 }
 
 #[test]
@@ -90,271 +181,36 @@ fn what_is_not_said_is_the_documented_default() {
     assert!(config.metadata.is_empty());
 }
 
-/// The job file that the README and the design show.
 #[test]
 fn reads_every_key() {
-    let config = parse(
-        r#"
-        name = "a.b_c-1"
-        mode = "merge"
-        [kafka]
-        topic = "t"
-        start = 2026-01-31T12:00:00.0001Z
-        on_data_loss = "skip"
-        mirror_group = false
-        bootstrap.servers = "a:1,b:2"          # bare, which TOML reads as a table in a table
-        fetch.max.bytes = 1_000
-        "socket.keepalive.enable" = true
-        debug = "consumer"
-        [format]
-        type = "json"
-        epoch_unit = "us"
-        unknown_fields = "reject"
-        [metadata]
-        columns = { o = "offset", h = "headers", s = "sha256" }
-        [catalog]
-        type = "sql"
-        name = "lake"
-        uri = "sqlite://catalog.db"
-        warehouse = "/srv/lake/"
-        [table]
-        name = "a.b.c"
-        branch = "audit"
-        format_version = 3
-        sort_by = ["day(t) desc nulls first", "id"]
-        partition_by = "bucket(16, id)"
-        [table.properties]
-        write.metadata.delete-after-commit.enabled = true
-        "commit.retry.num-retries" = 3
-        [[table.columns]]
-        name = "id"
-        type = "uuid"
-        required = true
-        doc = "who"
-        [[table.columns]]
-        name = "t"
-        type = "timestamptz_ns"
-        [[table.columns]]
-        name = "o"
-        type = "long"
-        [[table.columns]]
-        name = "h"
-        type = "map<string, binary>"
-        [[table.columns]]
-        name = "s"
-        type = "fixed(32)"
-        [merge]
-        id = "id"
-        event_time = "t"
-        order_by = ["o"]
-        ties = "keep"
-        match = "watermark"
-        tombstones = "delete"
-        deletes = "hard"
-        unmapped = "keep"
-        [watermark]
-        delay = "1 h 30 min"
-        late = "merge"
-        max_future = "5 min"
-        [limits]
-        max_offsets_per_trigger = "${MANY:-5}"
-        max_bytes_per_trigger = 1024
-        max_duration = "1 min"
-        min_offsets_per_trigger = 2
-        max_trigger_delay = "1 d"
-        memory_limit = "64 MiB"
-        stall_timeout = "500 ms"
-        shutdown_grace = "1 s"
-        [rejects]
-        table = "a.b.bad"
-        max_ratio = 0.25
-        [verify]
-        unique = ["id"]
-        "#,
+    let config = parse(EVERY_KEY);
+    let Config { mode, kafka, format, metadata, catalog, table, watermark, limits, rejects, verify, .. } = &config;
+    let read = format!(
+        "{mode:?}\n{kafka:?}\n{format:?}\n{metadata:?}\n{catalog:?}\n{:?} {} {} {} {:?}\n{:?}\n{:?}\n{:?}\n{watermark:?}\n{limits:?}\n{rejects:?}\n{verify:?}",
+        table.namespace,
+        table.name,
+        table.branch,
+        table.format_version,
+        table.properties,
+        table.columns,
+        table.partition_by,
+        table.sort_by
     );
-    insta::assert_snapshot!(format!("{config:#?}"), @r#"
-    Config {
-        name: "a.b_c-1",
-        mode: Merge(
-            MergeConfig {
-                id: [
-                    "id",
-                ],
-                event_time: "t",
-                order_by: [
-                    "o",
-                ],
-                ties: Keep,
-                match_scope: Watermark,
-                tombstones: Delete,
-                unmapped: Keep,
-            },
-        ),
-        kafka: KafkaConfig {
-            topic: "t",
-            start: Timestamp(
-                1769860800001,
-            ),
-            on_data_loss: Skip,
-            mirror_group: false,
-            properties: {
-                "bootstrap.servers": "a:1,b:2",
-                "debug": "consumer",
-                "fetch.max.bytes": "1000",
-                "socket.keepalive.enable": "true",
-            },
-        },
-        format: FormatConfig {
-            epoch_unit: Micros,
-            unknown_fields: Reject,
-        },
-        metadata: {
-            "h": Headers,
-            "o": Offset,
-            "s": Sha256,
-        },
-        catalog: Sql {
-            name: "lake",
-            uri: "sqlite://catalog.db",
-            warehouse: "file:///srv/lake",
-        },
-        table: TableConfig {
-            namespace: [
-                "a",
-                "b",
-            ],
-            name: "c",
-            branch: "audit",
-            columns: [
-                ColumnConfig {
-                    name: "id",
-                    field_type: Primitive(
-                        Uuid,
-                    ),
-                    required: true,
-                    doc: Some(
-                        "who",
-                    ),
-                },
-                ColumnConfig {
-                    name: "t",
-                    field_type: Primitive(
-                        TimestamptzNs,
-                    ),
-                    required: false,
-                    doc: None,
-                },
-                ColumnConfig {
-                    name: "o",
-                    field_type: Primitive(
-                        Long,
-                    ),
-                    required: false,
-                    doc: None,
-                },
-                ColumnConfig {
-                    name: "h",
-                    field_type: Map(
-                        MapType {
-                            key_field: NestedField {
-                                id: 1,
-                                name: "key",
-                                required: true,
-                                field_type: Primitive(
-                                    String,
-                                ),
-                                doc: None,
-                                initial_default: None,
-                                write_default: None,
-                            },
-                            value_field: NestedField {
-                                id: 2,
-                                name: "value",
-                                required: false,
-                                field_type: Primitive(
-                                    Binary,
-                                ),
-                                doc: None,
-                                initial_default: None,
-                                write_default: None,
-                            },
-                        },
-                    ),
-                    required: false,
-                    doc: None,
-                },
-                ColumnConfig {
-                    name: "s",
-                    field_type: Primitive(
-                        Fixed(
-                            32,
-                        ),
-                    ),
-                    required: false,
-                    doc: None,
-                },
-            ],
-            partition_by: [
-                PartitionBy {
-                    column: "id",
-                    transform: Bucket(
-                        16,
-                    ),
-                },
-            ],
-            sort_by: [
-                SortBy {
-                    column: "t",
-                    transform: Day,
-                    direction: Descending,
-                    nulls: First,
-                },
-                SortBy {
-                    column: "id",
-                    transform: Identity,
-                    direction: Ascending,
-                    nulls: First,
-                },
-            ],
-            format_version: 3,
-            properties: {
-                "commit.retry.num-retries": "3",
-                "write.metadata.delete-after-commit.enabled": "true",
-            },
-        },
-        watermark: WatermarkConfig {
-            delay: 5400s,
-            late: Merge,
-            max_future: 300s,
-        },
-        limits: Limits {
-            max_offsets_per_trigger: 5,
-            max_bytes_per_trigger: 1024,
-            max_duration: 60s,
-            min_offsets_per_trigger: 2,
-            max_trigger_delay: 86400s,
-            memory_limit: 67108864,
-            stall_timeout: 500ms,
-            shutdown_grace: 1s,
-        },
-        rejects: RejectsConfig {
-            table: Some(
-                (
-                    [
-                        "a",
-                        "b",
-                    ],
-                    "bad",
-                ),
-            ),
-            max_ratio: 0.25,
-        },
-        verify: VerifyConfig {
-            unique: [
-                "id",
-            ],
-        },
-    }
+    assert_eq!(config.name, "a.b_c-1");
+    insta::assert_snapshot!(read, @r#"
+    Merge(MergeConfig { id: ["id"], event_time: "t", order_by: ["o"], ties: Keep, match_scope: Watermark, tombstones: Delete, unmapped: Keep })
+    KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"} }
+    FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
+    {"h": Headers, "o": Offset, "s": Sha256}
+    Sql { name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake" }
+    ["a", "b"] c audit 3 {"commit.retry.num-retries": "3", "write.metadata.delete-after-commit.enabled": "true"}
+    [ColumnConfig { name: "id", field_type: Primitive(Uuid), required: true, doc: Some("who") }, ColumnConfig { name: "t", field_type: Primitive(TimestamptzNs), required: false, doc: None }, ColumnConfig { name: "o", field_type: Primitive(Long), required: false, doc: None }, ColumnConfig { name: "h", field_type: Map(MapType { key_field: NestedField { id: 1, name: "key", required: true, field_type: Primitive(String), doc: None, initial_default: None, write_default: None }, value_field: NestedField { id: 2, name: "value", required: false, field_type: Primitive(Binary), doc: None, initial_default: None, write_default: None } }), required: false, doc: None }, ColumnConfig { name: "s", field_type: Primitive(Fixed(32)), required: false, doc: None }]
+    [PartitionBy { column: "id", transform: Bucket(16) }]
+    [SortBy { column: "t", transform: Day, direction: Descending, nulls: First }, SortBy { column: "id", transform: Identity, direction: Ascending, nulls: First }]
+    WatermarkConfig { delay: 5400s, late: Merge, max_future: 300s }
+    Limits { max_offsets_per_trigger: 5, max_bytes_per_trigger: 1024, max_duration: 60s, min_offsets_per_trigger: 2, max_trigger_delay: 86400s, memory_limit: 67108864, stall_timeout: 500ms, shutdown_grace: 1s }
+    RejectsConfig { table: Some((["a", "b"], "bad")), max_ratio: 0.25 }
+    VerifyConfig { unique: ["id"] }
     "#);
 }
 

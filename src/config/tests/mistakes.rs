@@ -33,7 +33,7 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
     line 8: unknown value `yes` for `kafka.mirror_group`; expected `true` or `false`
     line 9: `enable.auto.commit` cannot be set in [kafka]: offsets are kept in the table and nowhere else
     line 11: `catalog.type`: "rest" is not built yet; the only catalog today is "sql"
-    line 12: `catalog.uri`: "postgres://db" does not begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
+    line 12: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
     line 13: `catalog.warehouse`: "s3://bucket" is not a local place, the only kind today; write "file:///absolute/path"
     line 15: `table.name`: `articles` is not a table name; write it with its namespace, as in `news.articles`
     line 16: `table.columns.type`: unknown type `strng`; did you mean `string`?
@@ -107,6 +107,7 @@ fn wrong_types() {
 fn wrong_values() {
     insta::assert_snapshot!(mistakes(&small("\"articles\"", "\"my job\"")), @"line 1: `name`: `my job` is not a job name: 1 to 64 letters, digits, `.`, `_` and `-`");
     insta::assert_snapshot!(mistakes(&small("\"articles.raw.v1\"", "\"a,b\"")), @"line 4: `kafka.topic`: `a,b` is not a topic name: 1 to 249 letters, digits, `.`, `_` and `-`; one job reads one topic");
+    insta::assert_snapshot!(kafka("on_data_loss = \"ig\\nore\\u0007\""), @"line 5: unknown value `ig ore ` for `kafka.on_data_loss`; expected `fail` or `skip`");
     insta::assert_snapshot!(kafka("on_data_loss = \"ignore\""), @"line 5: unknown value `ignore` for `kafka.on_data_loss`; expected `fail` or `skip`");
     insta::assert_snapshot!(mistakes(&small("event_time", "deletes = \"soft\"\nties = \"replase\"\nevent_time")), @r#"
     line 23: `merge.deletes`: "soft" is not built yet; only "hard" exists today: a deleted row goes
@@ -139,7 +140,7 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "file://warehouse")), @r#"line 10: `catalog.warehouse`: "file://warehouse" has no absolute path; write "file:///absolute/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "s3://bucket/x")), @r#"line 10: `catalog.warehouse`: "s3://bucket/x" is not a local place, the only kind today; write "file:///absolute/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
-    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: "sqlite:w.db" does not begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
+    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; expected `sql`");
 }
