@@ -9,3 +9,4 @@ pub(crate) mod names;
 pub mod offsets;
 pub mod source;
 pub(crate) mod storage;
+pub(crate) mod table;

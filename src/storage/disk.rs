@@ -213,7 +213,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     }
 }
 
-fn explain(location: &Path, source: io::Error) -> Error {
+pub(super) fn explain(location: &Path, source: io::Error) -> Error {
     let path = file_path(location).display().to_string();
     match source.kind() {
         ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: source.into() },

@@ -206,7 +206,7 @@ fn open(root: &str) -> Result<Arc<dyn ObjectStore>> {
 }
 
 /// Turns what a storage, or a library that reads through one, says into an error that says who acts: looks through all causes for
-/// a refused permission (77), a missing file (78), a name that exists (101); anything else is temporary (75).
+/// a refused permission (77), a missing file or folder (78), a name that exists (101); anything else is temporary (75).
 pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>) -> Error {
     let source = source.into();
     match fault(source.as_ref()) {
@@ -215,6 +215,10 @@ pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>
         Fault::Missing => Error::setup(
             format!("could not {}: it does not exist", doing()),
             "the table names a file that is gone; restore it, or roll the table back to a snapshot without it",
+        ),
+        Fault::NoFolder => Error::setup(
+            format!("could not {}: a part of its path is no folder but a file", doing()),
+            "is the path right? move the file away, or choose another place",
         ),
         Fault::Setup(what, hint) => Error::Setup { what, hint },
         Fault::Temporary => Error::Unavailable { doing: doing(), source },
@@ -225,6 +229,7 @@ enum Fault {
     Denied,
     Exists,
     Missing,
+    NoFolder,
     Setup(String, String),
     Temporary,
 }
@@ -249,6 +254,7 @@ fn fault(error: &(dyn std::error::Error + 'static)) -> Fault {
             match error.kind() {
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => return Fault::Denied,
                 ErrorKind::NotFound => return Fault::Missing,
+                ErrorKind::NotADirectory => return Fault::NoFolder,
                 ErrorKind::AlreadyExists => return Fault::Exists,
                 _ => {}
             }

@@ -1,0 +1,12 @@
+//! What a table must be for a job: makes one from the job file, and says whether an existing one fits.
+//!
+//! Knows nothing of offsets, snapshots or files.
+
+pub(crate) mod create;
+pub(crate) mod fit;
+
+pub(crate) use create::{Created, init, new_table};
+pub(crate) use fit::fit;
+
+#[cfg(test)]
+mod sample;
