@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use iceberg::spec::{
-    FormatVersion, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference, SnapshotRetention, SortOrder, Summary,
-    TableMetadata, TableMetadataBuilder, Type, UnboundPartitionSpec,
+    FormatVersion, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference, SnapshotRetention, SortOrder,
+    Summary, TableMetadata, TableMetadataBuilder, Type, UnboundPartitionSpec,
 };
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use uuid::Uuid;

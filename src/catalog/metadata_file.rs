@@ -54,9 +54,10 @@ fn gzipped(metadata: &TableMetadata) -> Result<bool> {
     match metadata.properties().get(CODEC).map(|codec| codec.to_lowercase()).as_deref() {
         None | Some("" | "none") => Ok(false),
         Some("gzip") => Ok(true),
-        Some(other) => {
-            Err(Error::setup(format!("table property `{CODEC}` is `{other}`"), "metadata files can be written with `none` or `gzip`"))
-        }
+        Some(other) => Err(Error::setup(
+            format!("table property `{CODEC}` is `{other}`"),
+            "metadata files can be written with `none` or `gzip`",
+        )),
     }
 }
 

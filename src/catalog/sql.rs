@@ -10,7 +10,7 @@ use std::time::Duration;
 use iceberg::io::FileIO;
 use iceberg::spec::{MetadataLog, TableMetadata};
 use iceberg::{TableIdent, TableUpdate};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -36,7 +36,8 @@ const FIND: &str = "SELECT * FROM iceberg_tables WHERE catalog_name = $1 AND tab
 /// Fails where the tables were made by a version of Java or PyIceberg that knew no views.
 const HAS_TYPE: &str = "SELECT iceberg_type FROM iceberg_tables WHERE 1 = 0";
 
-const INSERT: &str = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location) VALUES ($1, $2, $3, $4)";
+const INSERT: &str =
+    "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location) VALUES ($1, $2, $3, $4)";
 
 const INSERT_TYPED: &str = "INSERT INTO iceberg_tables \
     (catalog_name, table_namespace, table_name, metadata_location, iceberg_type) VALUES ($1, $2, $3, $4, 'TABLE')";
@@ -99,6 +100,8 @@ impl SqlCatalog {
             .filename(&self.database)
             .create_if_missing(create)
             .busy_timeout(BUSY_TIMEOUT)
+            // Without it a power cut can bring back the rollback journal of a commit that was answered.
+            .synchronous(SqliteSynchronous::Extra)
             .disable_statement_logging();
         options.connect().await.map_err(|e| self.failed("open", e))
     }
@@ -121,12 +124,7 @@ impl SqlCatalog {
 
     /// Location of the table's metadata file.
     async fn find(&self, connection: &mut SqliteConnection, table: &TableIdent) -> Result<Option<String>> {
-        let found = sqlx::query(FIND)
-            .bind(&self.name)
-            .bind(namespace(table))
-            .bind(table.name())
-            .fetch_optional(connection)
-            .await;
+        let found = sqlx::query(FIND).bind(&self.name).bind(namespace(table)).bind(table.name()).fetch_optional(connection).await;
         let row = match found {
             Ok(None) => return Ok(None),
             Ok(Some(row)) => row,
@@ -228,7 +226,10 @@ impl SqlCatalog {
         let path = self.database.display();
         let relative = self.database.strip_prefix("/").ok().filter(|relative| relative.exists());
         let hint = match relative {
-            Some(relative) => format!("`sqlite:///` begins an absolute path here; for the file in this folder write `sqlite://{}`", relative.display()),
+            Some(relative) => format!(
+                "`sqlite:///` begins an absolute path here; for the file in this folder write `sqlite://{}`",
+                relative.display()
+            ),
             None => "`tidegate init` creates it and the table; is the path right, and the volume mounted?".to_owned(),
         };
         Error::setup(format!("catalog database `{path}` does not exist"), hint)

@@ -116,7 +116,9 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if !self.kept && let Err(error) = fs::remove_file(&self.path) {
+        if !self.kept
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(path = %self.path.display(), %error, "an unfinished file stays behind");
         }
     }

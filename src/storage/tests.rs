@@ -83,7 +83,9 @@ async fn a_listing_keeps_the_spelling_it_was_asked_in() {
 #[tokio::test]
 async fn locations_that_cannot_be_meant_are_refused() {
     let store = Store::new();
-    for location in ["relative/x", "file:x", "file://host/x", "s3://bucket/x", "s3a://bucket/x", "hdfs://n/x", "/a/../x", "/a/./x", ""] {
+    for location in
+        ["relative/x", "file:x", "file://host/x", "s3://bucket/x", "s3a://bucket/x", "hdfs://n/x", "/a/../x", "/a/./x", ""]
+    {
         let error = store.read(location).await.unwrap_err();
         assert_eq!(error.exit_code(), 78, "{location}: {error}");
         assert!(error.to_string().contains(location), "{error}");

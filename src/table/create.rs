@@ -45,12 +45,7 @@ pub(crate) async fn init(config: &Config, catalog: &impl Catalog) -> Result<Crea
         // A table that the job could not run on is not made either.
         fit(config, &wanted)?;
         if catalog.create(&table, wanted.clone()).await? {
-            return Ok(Created {
-                table,
-                location: wanted.location().to_owned(),
-                already_there: false,
-                differences: Vec::new(),
-            });
+            return Ok(Created { table, location: wanted.location().to_owned(), already_there: false, differences: Vec::new() });
         }
         Some(wanted)
     };
@@ -187,13 +182,16 @@ fn sort_order(config: &Config, schema: &Schema) -> Result<SortOrder> {
 }
 
 fn source(schema: &Schema, column: &str, setting: &str) -> Result<i32> {
-    schema.field_id_by_name(column).ok_or_else(|| {
-        Error::setup(format!("`{setting}` names `{column}`, which is no column"), "name one of `[table] columns`")
-    })
+    schema
+        .field_id_by_name(column)
+        .ok_or_else(|| Error::setup(format!("`{setting}` names `{column}`, which is no column"), "name one of `[table] columns`"))
 }
 
 fn unfit(what: &str, error: &iceberg::Error) -> Error {
-    Error::setup(format!("the {what} of the job file make no Iceberg table: {}", error.message()), "change `[table]` in the job file")
+    Error::setup(
+        format!("the {what} of the job file make no Iceberg table: {}", error.message()),
+        "change `[table]` in the job file",
+    )
 }
 
 /// How the table that is there differs from the one that `init` would have made.
@@ -251,9 +249,10 @@ fn sort_text(metadata: &TableMetadata) -> String {
     let schema = metadata.current_schema();
     let name = |id| schema.name_by_field_id(id).unwrap_or("?");
     let fields = metadata.default_sort_order().fields.iter();
-    list(fields.map(|field| {
-        format!("{}({}) {} nulls {}", field.transform, name(field.source_id), field.direction, field.null_order)
-    }))
+    list(
+        fields
+            .map(|field| format!("{}({}) {} nulls {}", field.transform, name(field.source_id), field.direction, field.null_order)),
+    )
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

@@ -57,9 +57,11 @@ pub(super) fn same_type(one: &Type, other: &Type) -> bool {
         }
         (Type::Struct(one), Type::Struct(other)) => {
             one.fields().len() == other.fields().len()
-                && one.fields().iter().zip(other.fields()).all(|(one, other)| {
-                    one.name == other.name && same_type(&one.field_type, &other.field_type)
-                })
+                && one
+                    .fields()
+                    .iter()
+                    .zip(other.fields())
+                    .all(|(one, other)| one.name == other.name && same_type(&one.field_type, &other.field_type))
         }
         _ => false,
     }
@@ -194,7 +196,10 @@ impl Misfits {
                 Some(near) => format!("its column is called `{}`: names are compared letter by letter", near.name),
                 None => {
                     let names = schema.as_struct().fields().iter().map(|field| format!("`{}`", field.name));
-                    format!("its columns are {}; add the column to the table, or change the job file", names.collect::<Vec<_>>().join(", "))
+                    format!(
+                        "its columns are {}; add the column to the table, or change the job file",
+                        names.collect::<Vec<_>>().join(", ")
+                    )
                 }
             };
             self.add(format!("the table has no column `{column}`, which `{setting}` names"), hint);

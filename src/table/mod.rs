@@ -5,8 +5,5 @@
 pub(crate) mod create;
 pub(crate) mod fit;
 
-pub(crate) use create::{Created, init, new_table};
-pub(crate) use fit::fit;
-
 #[cfg(test)]
 mod sample;

@@ -95,6 +95,17 @@ async fn a_missing_database_is_named_and_not_made() {
     assert!(!folder.path().join("db").exists());
 }
 
+/// SQLAlchemy writes a relative path with three slashes.
+#[tokio::test]
+async fn a_path_meant_as_relative_gets_a_hint() {
+    let error =
+        SqlCatalog::open("demo", "sqlite:///Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+    assert!(error.hint().unwrap().ends_with("write `sqlite://Cargo.toml`"), "{error:?}");
+    let found =
+        SqlCatalog::open("demo", "sqlite://Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+    assert!(found.to_string().contains("database `Cargo.toml`"), "it is found, and is no database: {found}");
+}
+
 #[tokio::test]
 async fn an_empty_database_has_no_tables() {
     let folder = TempDir::new().unwrap();

@@ -90,12 +90,15 @@ fn merge_columns_must_be_there_and_comparable() {
         let to = to.to_owned();
         table(move |value| value["schemas"][0]["fields"][at]["type"] = json!(to))
     };
-    assert!(refusal(&job("", ""), &retyped(1, "string")).contains("`merge.event_time` names `published_at`, a column of type string"));
+    assert!(
+        refusal(&job("", ""), &retyped(1, "string")).contains("`merge.event_time` names `published_at`, a column of type string")
+    );
     for time in ["date", "timestamp", "timestamptz"] {
         fit(&job("", ""), &retyped(1, time)).unwrap();
     }
     let nested = table(|value| {
-        value["schemas"][0]["fields"][2]["type"] = json!({ "type": "list", "element-id": 20, "element": "int", "element-required": false });
+        value["schemas"][0]["fields"][2]["type"] =
+            json!({ "type": "list", "element-id": 20, "element": "int", "element-required": false });
         value["last-column-id"] = json!(20);
     });
     assert!(refusal(&job("", ""), &nested).contains("`merge.order_by` names `version`, a column of type list<int>"));
@@ -146,12 +149,6 @@ fn every_reason_is_named_at_once() {
 fn types_are_written_as_the_job_file_writes_them() {
     let config = job(COLUMNS, "");
     let written: Vec<_> = config.table.columns.iter().map(|column| describe(&column.field_type)).collect();
-    assert_eq!(written, [
-        "string",
-        "timestamptz",
-        "long",
-        "list<struct<name: string, weight: double>>",
-        "map<string, list<int>>",
-    ]);
+    assert_eq!(written, ["string", "timestamptz", "long", "list<struct<name: string, weight: double>>", "map<string, list<int>>",]);
     assert_eq!(describe(&Type::Primitive(PrimitiveType::Decimal { precision: 9, scale: 2 })), "decimal(9, 2)");
 }
