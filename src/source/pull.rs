@@ -10,7 +10,6 @@
 //! example), so it is ignored. Positions of the consumer prove nothing either: markers and aborted records do not move them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -37,7 +36,6 @@ pub(super) struct Feed<'a> {
     pub(super) consumer: &'a Consumer,
     pub(super) health: &'a Health,
     pub(super) topic: &'a str,
-    pub(super) topic_c: &'a CStr,
 }
 
 /// See [`crate::source::Source::pull`].
@@ -53,11 +51,11 @@ pub(super) fn pull(
         let starts = ranges.iter().filter(|(_, at)| !at.range.is_empty());
         let starts = starts.map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch));
         feed.consumer
-            .assign(feed.topic_c, starts)
+            .assign(starts)
             .map_err(|failure| Error::unavailable(format!("start reading `{}`", feed.topic), failure))?;
         let cut = pull.run(stop);
         // On errors too: what is left assigned would go on filling the queue.
-        if let Err(failure) = feed.consumer.assign(feed.topic_c, []) {
+        if let Err(failure) = feed.consumer.assign([]) {
             warn!(%failure, "could not stop reading");
         }
         pull.cut = cut?;
@@ -206,7 +204,7 @@ impl<'a, 's> Pull<'a, 's> {
         }
         if lane.end <= offset {
             // The position knows the epoch of a control marker, which is no record. Short of the end it knows nothing.
-            let position = self.feed.consumer.position(self.feed.topic_c, partition).filter(|(next, _)| lane.end <= *next);
+            let position = self.feed.consumer.position(partition).filter(|(next, _)| lane.end <= *next);
             lane.move_to(lane.end, position.and_then(|(_, epoch)| epoch), now);
             self.progress = true;
             self.close_if_done(partition);
@@ -285,7 +283,7 @@ impl<'a, 's> Pull<'a, 's> {
             return Ok(());
         }
         let finished = std::mem::take(&mut self.finished);
-        let stopped = self.feed.consumer.unassign(self.feed.topic_c, &finished);
+        let stopped = self.feed.consumer.unassign(&finished);
         stopped.map_err(|failure| Error::unavailable(format!("stop reading a part of `{}`", self.feed.topic), failure))
     }
 
