@@ -41,8 +41,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"),        // 1 s by default: longer than it takes us to empty that queue
     ("fetch.wait.max.ms", "10"),             // an end-of-partition event comes no sooner than this after the last record
     ("fetch.error.backoff.ms", "100"),       // a leader election is over sooner than the default of 500 ms
-    ("statistics.interval.ms", "5000"),      // tells a long aborted transaction from a stall; a short run sees none
-    ("enable.metrics.push", "false"),        // would send requests at start, and wait at the end, for nothing
+    ("reconnect.backoff.ms", "20"), // librdkafka opens one connection per half of this (11 ms at least): a start needs three
+    ("topic.metadata.propagation.max.ms", "5000"), // the plan comes from fresh metadata: a topic unknown now is gone
+    ("statistics.interval.ms", "5000"), // tells a long aborted transaction from a stall; a short run sees none
+    ("enable.metrics.push", "false"), // would send requests at start, and wait at the end, for nothing
 ];
 
 /// How long a question may take when brokers accept connections but do not answer.
@@ -95,7 +97,8 @@ impl Kafka {
             return Err(Error::setup("`bootstrap.servers` is not set", "`[kafka] \"bootstrap.servers\"` names the brokers"));
         };
         let topic_c = CString::new(topic);
-        let topic_c = topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
+        let topic_c =
+            topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
         let native = config.create_native_config().map_err(unusable)?;
         let health = Arc::new(Health::default());
         let consumer = Consumer::new(native, topic_c, Arc::clone(&health))
@@ -151,10 +154,7 @@ impl Kafka {
                     offsets.insert(partition, offset);
                 }
                 Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
-                Err(failure) => {
-                    tracing::warn!(partition, %failure, "a partition's leader could not be asked for its offsets");
-                    refusal = Some(failure);
-                }
+                Err(failure) => refusal = refusal.or(Some(failure)),
             }
         }
         Ok((offsets, refusal))
@@ -189,10 +189,9 @@ impl Kafka {
                 format!("topic `{}` does not exist on {}", self.topic, self.brokers),
                 "`kafka.topic` names the topic; tidegate creates none",
             ),
-            Code::InvalidTopic => Error::setup(
-                format!("`{}` is not a name that a topic can have", self.topic),
-                "`kafka.topic` names the topic",
-            ),
+            Code::InvalidTopic => {
+                Error::setup(format!("`{}` is not a name that a topic can have", self.topic), "`kafka.topic` names the topic")
+            }
             _ => match self.health.unreachable() {
                 Some(reason) => Error::unavailable(doing(), format!("{reason}: {failure}")),
                 None => Error::unavailable(doing(), failure),
@@ -262,11 +261,16 @@ impl Source for Kafka {
             Some(ordered(earliest, last_stable, *high_watermark.get(&partition)?))
         };
         let partitions: BTreeMap<_, _> = leaders.iter().map(|&(partition, _)| (partition, bounds(partition))).collect();
-        if partitions.values().all(Option::is_none) {
-            return Err(match refused_1.or(refused_2).or(refused_3) {
+        let unanswered = partitions.values().filter(|bounds| bounds.is_none()).count();
+        let refusal = refused_1.or(refused_2).or(refused_3);
+        if unanswered == partitions.len() {
+            return Err(match refusal {
                 Some(failure) => self.explain(failure, &doing),
                 None => Error::unavailable(doing(), "no partition was answered for"),
             });
+        }
+        if unanswered > 0 {
+            tracing::warn!(unanswered, ?refusal, "partitions whose leader could not be asked are left for a later run");
         }
         Ok(TopicBounds {
             topic: self.topic.clone(),
@@ -291,7 +295,10 @@ impl Source for Kafka {
         if let Some(failure) = refused_1.or(refused_2) {
             return Err(self.explain(failure, &|| format!("find the offset of a time in `{}`", self.topic)));
         }
-        Ok(ends.into_iter().map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at }))).collect())
+        Ok(ends
+            .into_iter()
+            .map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at })))
+            .collect())
     }
 
     fn pull(

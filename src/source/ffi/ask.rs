@@ -29,7 +29,12 @@ impl Consumer {
     }
 
     /// Asks for one offset of each partition: `-2` is the earliest, `-1` the end under `isolation`, others are timestamps.
-    pub(in crate::source) fn list_offsets(&self, asked: &[(Partition, i64)], isolation: Isolation, timeout: Duration) -> Pending<'_> {
+    pub(in crate::source) fn list_offsets(
+        &self,
+        asked: &[(Partition, i64)],
+        isolation: Isolation,
+        timeout: Duration,
+    ) -> Pending<'_> {
         self.ask(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout, |client, options, queue| {
             let list = List::new(&self.topic_name, asked.iter().map(|&(partition, offset)| (partition, offset, None)));
             let level = match isolation {
@@ -106,10 +111,7 @@ impl<'c> Pending<'c> {
         unsafe {
             match sys::rd_kafka_event_error(event.as_ptr()) {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Some(Ok(answer)),
-                code => Some(Err(Failure {
-                    code: code.into(),
-                    reason: text(sys::rd_kafka_event_error_string(event.as_ptr())),
-                })),
+                code => Some(Err(Failure { code: code.into(), reason: text(sys::rd_kafka_event_error_string(event.as_ptr())) })),
             }
         }
     }

@@ -69,8 +69,11 @@ impl Seen {
     }
 
     fn assert_is(&self, expected: &[(Partition, Offset, Offset)]) {
-        let expected: BTreeMap<_, Vec<_>> =
-            expected.iter().filter(|(_, start, end)| start < end).map(|&(partition, start, end)| (partition, (start..end).collect())).collect();
+        let expected: BTreeMap<_, Vec<_>> = expected
+            .iter()
+            .filter(|(_, start, end)| start < end)
+            .map(|&(partition, start, end)| (partition, (start..end).collect()))
+            .collect();
         assert_eq!(self.0, expected);
     }
 }
@@ -225,7 +228,8 @@ fn a_full_sink_cuts_the_batch() {
 fn a_failing_sink_ends_the_pull_and_leaves_the_client_usable() {
     let broker = broker(&[50]);
     let kafka = connect(&broker);
-    let error = kafka.pull(&ranges(&[(0, 0, 50)]), &GENEROUS, &Stop::default(), &mut |_| Err(Error::broken("as told"))).unwrap_err();
+    let error =
+        kafka.pull(&ranges(&[(0, 0, 50)]), &GENEROUS, &Stop::default(), &mut |_| Err(Error::broken("as told"))).unwrap_err();
     assert!(matches!(error, Error::Broken { .. }), "{error}");
     let (reached, seen) = pull_all(&kafka, &[(0, 10, 20)], &GENEROUS);
     seen.assert_is(&[(0, 10, 20)]);
@@ -314,7 +318,8 @@ fn a_slow_sink_is_no_stall() {
 fn passing_errors_of_the_broker_are_got_over() {
     let broker = broker(&[3000]);
     let kafka = connect(&broker);
-    let errors = [Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Resp::RD_KAFKA_RESP_ERR__TRANSPORT, Resp::RD_KAFKA_RESP_ERR_UNKNOWN];
+    let errors =
+        [Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Resp::RD_KAFKA_RESP_ERR__TRANSPORT, Resp::RD_KAFKA_RESP_ERR_UNKNOWN];
     broker.cluster().request_errors(Api::Fetch, &errors);
     broker.cluster().request_errors(Api::ListOffsets, &errors[..1]);
     assert!(kafka.bounds().is_ok() || kafka.bounds().is_ok());
@@ -334,13 +339,37 @@ fn an_offset_that_is_gone_is_the_data_owners_choice() {
 }
 
 #[test]
+fn a_leader_epoch_is_confirmed_before_anything_is_read() {
+    let broker = broker(&[50]);
+    let kafka = connect(&broker);
+    let (reached, _) = pull_all(&kafka, &[(0, 0, 20)], &GENEROUS);
+    let epoch = reached.unwrap().leader_epochs.get(&0).copied();
+    assert!(epoch.is_some());
+    let mut seen = Seen::default();
+    let mut from = |leader_epoch| {
+        let plan = BTreeMap::from([(0, StartAt { range: OffsetRange::new(20, 50), leader_epoch })]);
+        kafka.pull(&plan, &GENEROUS, &Stop::default(), &mut |chunk| {
+            seen.take(&chunk);
+            Ok(Flow::More)
+        })
+    };
+    // The mock cluster knows no epoch above its own, as a log that was truncated to before the epoch began.
+    let error = from(epoch.map(|epoch| epoch + 7)).unwrap_err();
+    assert_eq!(error.exit_code(), 65, "{error}");
+    assert!(error.to_string().contains("was truncated below offset 20"), "{error}");
+    assert_eq!(from(epoch).unwrap().ends[&0], 50);
+    seen.assert_is(&[(0, 20, 50)]);
+}
+
+#[test]
 fn a_partition_that_is_gone_is_the_data_owners_choice() {
     let broker = broker(&[5]);
     let kafka = connect(&broker);
-    let (reached, _) = pull_all(&kafka, &[(0, 0, 5), (7, 0, 3)], &GENEROUS);
+    let limits = PullLimits { stall_timeout: Duration::from_secs(1), ..GENEROUS };
+    let (reached, _) = pull_all(&kafka, &[(0, 0, 5), (7, 0, 3)], &limits);
     let error = reached.unwrap_err();
     assert_eq!(error.exit_code(), 65, "{error}");
-    assert!(error.to_string().contains("partition 7"), "{error}");
+    assert!(error.to_string().contains("partition 7 of `tide` no longer exists"), "{error}");
 }
 
 #[test]
@@ -424,15 +453,18 @@ fn a_record_comes_whole() {
 
     let mut chunks = Vec::new();
     let kafka = connect(&broker);
-    kafka.pull(&ranges(&[(0, 0, 3)]), &GENEROUS, &Stop::default(), &mut |chunk| {
-        chunks.push(chunk);
-        Ok(Flow::More)
-    }).unwrap();
+    kafka
+        .pull(&ranges(&[(0, 0, 3)]), &GENEROUS, &Stop::default(), &mut |chunk| {
+            chunks.push(chunk);
+            Ok(Flow::More)
+        })
+        .unwrap();
     let mut records = Vec::new();
     for chunk in &chunks {
         for record in &chunk.records {
             let headers = chunk.headers[record.headers.range()].iter();
-            let headers: Vec<_> = headers.map(|header| (chunk.bytes(header.name), header.value.map(|value| chunk.bytes(value)))).collect();
+            let headers: Vec<_> =
+                headers.map(|header| (chunk.bytes(header.name), header.value.map(|value| chunk.bytes(value)))).collect();
             let bytes = |span: Option<crate::source::Span>| span.map(|span| chunk.bytes(span));
             records.push((record.offset, record.timestamp_ms, record.broker_time, bytes(record.key), bytes(record.value), headers));
         }
@@ -448,7 +480,8 @@ fn mirrored_offsets_are_the_groups() {
     let broker = broker(&[5, 5]);
     connect(&broker).mirror("lag-tools", &Offsets::from([(0, 3), (1, 5)])).unwrap();
     let mut config = ClientConfig::new();
-    let reader: BaseConsumer = config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "lag-tools").create().unwrap();
+    let reader: BaseConsumer =
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "lag-tools").create().unwrap();
     let mut asked = TopicPartitionList::new();
     asked.add_partition_range(TOPIC, 0, 1);
     let committed = reader.committed_offsets(asked, Duration::from_secs(10)).unwrap();
