@@ -6,8 +6,9 @@
 
 #![expect(unsafe_code, reason = "the only room that calls C; every block says why it is sound")]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::marker::PhantomData;
+pub(super) mod ask;
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use std::time::Duration;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
-use rdkafka_sys::rd_kafka_admin_op_t as Op;
 
 use crate::offsets::{Offset, Partition};
 use crate::source::health::{self, Health};
@@ -43,10 +43,13 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A consumer that is told what to read and never joins a group.
+/// A consumer of one topic that is told what to read and never joins a group.
 pub(super) struct Consumer {
     client: NonNull<sys::rd_kafka_t>,
     records: NonNull<sys::rd_kafka_queue_t>,
+    /// Held while the client lives, so that librdkafka keeps knowing the topic's leaders.
+    topic: NonNull<sys::rd_kafka_topic_t>,
+    topic_name: CString,
     /// The opaque of every callback; librdkafka calls none after `rd_kafka_destroy_flags` has returned.
     _health: Arc<Health>,
 }
@@ -58,7 +61,7 @@ unsafe impl Sync for Consumer {}
 
 impl Consumer {
     /// Starts the client's threads; connects to nothing by itself.
-    pub(super) fn new(config: NativeClientConfig, health: Arc<Health>) -> Result<Self, String> {
+    pub(super) fn new(config: NativeClientConfig, topic_name: CString, health: Arc<Health>) -> Result<Self, String> {
         let mut reason = [0_u8; 512];
         // SAFETY: `config` is a live configuration, and the opaque lives as long as the client, which keeps the `Arc`.
         // `rd_kafka_new` writes at most `reason.len()` bytes, ended by NUL.
@@ -75,19 +78,50 @@ impl Consumer {
             return Err(reason.map_or_else(|_| "no reason given".into(), Into::into));
         };
         mem::forget(config); // `rd_kafka_new` took it over
-        // SAFETY: the client is live; a consumer with a group id has this queue, and without one the answer is null.
-        let Some(records) = NonNull::new(unsafe { sys::rd_kafka_queue_get_consumer(client.as_ptr()) }) else {
-            // SAFETY: the client is live and not used after this.
-            unsafe { sys::rd_kafka_destroy(client.as_ptr()) };
-            return Err("a consumer needs a `group.id`".into());
-        };
-        Ok(Self { client, records, _health: health })
+        // SAFETY: the client is live; a consumer with a group id has this queue, and a name of legal length makes a topic. What
+        // is not handed out is freed, the client last.
+        unsafe {
+            let records = NonNull::new(sys::rd_kafka_queue_get_consumer(client.as_ptr()));
+            let topic = NonNull::new(sys::rd_kafka_topic_new(client.as_ptr(), topic_name.as_ptr(), ptr::null_mut()));
+            if let (Some(records), Some(topic)) = (records, topic) {
+                return Ok(Self { client, records, topic, topic_name, _health: health });
+            }
+            let reason = text(sys::rd_kafka_err2str(sys::rd_kafka_last_error()));
+            records.into_iter().for_each(|queue| sys::rd_kafka_queue_destroy(queue.as_ptr()));
+            topic.into_iter().for_each(|topic| sys::rd_kafka_topic_destroy(topic.as_ptr()));
+            sys::rd_kafka_destroy(client.as_ptr());
+            Err(reason)
+        }
     }
 
     /// Runs the callbacks that wait: errors and statistics reach [`Health`] here, on the caller's thread.
     pub(super) fn serve(&self) {
         // SAFETY: the client is live.
         unsafe { sys::rd_kafka_poll(self.client.as_ptr(), 0) };
+    }
+
+    /// Asks any broker for the topic's partitions, and waits for the answer.
+    pub(super) fn leaders(&self, timeout: Duration) -> Result<Leaders, Failure> {
+        let mut metadata = ptr::null();
+        // SAFETY: client and topic are live; on success the answer is ours to free, which happens once, after it was read. The
+        // counts are those of the arrays.
+        unsafe {
+            let code = sys::rd_kafka_metadata(self.client.as_ptr(), 0, self.topic.as_ptr(), &raw mut metadata, millis(timeout));
+            if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(Failure::of(code));
+            }
+            let topic = slice((*metadata).topics, count((*metadata).topic_cnt)).first();
+            let read = match topic {
+                None => Err(Failure::of(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)),
+                Some(topic) if topic.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Err(Failure::of(topic.err)),
+                Some(topic) => {
+                    let partitions = slice(topic.partitions, count(topic.partition_cnt)).iter();
+                    Ok(partitions.map(|partition| (partition.id, (partition.leader >= 0).then_some(partition.leader))).collect())
+                }
+            };
+            sys::rd_kafka_metadata_destroy(metadata);
+            read
+        }
     }
 
     /// Kafka's cluster id, when an answer has carried it within `wait`.
@@ -101,74 +135,9 @@ impl Consumer {
         }
     }
 
-    /// Asks for a topic's id and partitions.
-    pub(super) fn describe(&self, topic: &CStr, timeout: Duration) -> Pending<'_> {
-        self.ask(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout, |client, options, queue| {
-            let mut names = [topic.as_ptr()];
-            // SAFETY: the names live through the call, which copies them; the collection is freed once.
-            unsafe {
-                let names = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-                sys::rd_kafka_DescribeTopics(client, names, options, queue);
-                sys::rd_kafka_TopicCollection_destroy(names);
-            }
-        })
-    }
-
-    /// Asks for one offset of each partition: `-2` is the earliest, `-1` the end under `isolation`, others are timestamps.
-    pub(super) fn list_offsets(&self, topic: &CStr, asked: &[(Partition, i64)], isolation: Isolation, timeout: Duration) -> Pending<'_> {
-        self.ask(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout, |client, options, queue| {
-            let list = List::new(topic, asked.iter().map(|&(partition, offset)| (partition, offset, None)));
-            let level = match isolation {
-                Isolation::ReadCommitted => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
-                Isolation::ReadUncommitted => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
-            };
-            // SAFETY: options and list are live; the call copies the list.
-            unsafe {
-                let error = sys::rd_kafka_AdminOptions_set_isolation_level(options, level);
-                assert!(error.is_null(), "ListOffsets takes an isolation level");
-                sys::rd_kafka_ListOffsets(client, list.0.as_ptr(), options, queue);
-            }
-        })
-    }
-
-    /// Asks the coordinator of `group` to remember offsets.
-    pub(super) fn alter_group(&self, group: &CStr, topic: &CStr, offsets: &[(Partition, Offset)], timeout: Duration) -> Pending<'_> {
-        self.ask(Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, timeout, |client, options, queue| {
-            let list = List::new(topic, offsets.iter().map(|&(partition, offset)| (partition, offset, None)));
-            // SAFETY: group and list are copied by the first call; what it makes is freed once, after the request copied it.
-            unsafe {
-                let mut change = sys::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), list.0.as_ptr());
-                sys::rd_kafka_AlterConsumerGroupOffsets(client, &raw mut change, 1, options, queue);
-                sys::rd_kafka_AlterConsumerGroupOffsets_destroy(change);
-            }
-        })
-    }
-
-    fn ask(
-        &self,
-        op: Op,
-        timeout: Duration,
-        send: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
-    ) -> Pending<'_> {
-        let client = self.client.as_ptr();
-        // SAFETY: the client is live; both constructors only fail where memory does, which librdkafka ends the process for.
-        let (queue, options) = unsafe {
-            let queue = NonNull::new(sys::rd_kafka_queue_new(client)).expect("a queue is made");
-            let options = NonNull::new(sys::rd_kafka_AdminOptions_new(client, op)).expect("options are made");
-            let (reason, room) = (ptr::null_mut(), 0);
-            sys::rd_kafka_AdminOptions_set_request_timeout(options.as_ptr(), millis(timeout), reason, room);
-            (queue, options)
-        };
-        let pending = Pending { queue, client: PhantomData };
-        send(client, options.as_ptr(), queue.as_ptr());
-        // SAFETY: every request copies its options.
-        unsafe { sys::rd_kafka_AdminOptions_destroy(options.as_ptr()) };
-        pending
-    }
-
     /// Reads from exactly these positions from now on; an empty list reads nothing.
-    pub(super) fn assign(&self, topic: &CStr, starts: impl IntoIterator<Item = (Partition, Offset, Option<i32>)>) -> Result<(), Failure> {
-        let list = List::new(topic, starts);
+    pub(super) fn assign(&self, starts: impl IntoIterator<Item = (Partition, Offset, Option<i32>)>) -> Result<(), Failure> {
+        let list = List::new(&self.topic_name, starts);
         // SAFETY: client and list are live; the call copies the list.
         match unsafe { sys::rd_kafka_assign(self.client.as_ptr(), list.0.as_ptr()) } {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
@@ -176,16 +145,30 @@ impl Consumer {
         }
     }
 
+    /// Goes to positions that [`Self::assign`] has named before, and has the leader confirm each epoch before anything is read:
+    /// an assignment alone is not validated. Answers false when librdkafka is not yet ready to go there.
+    pub(super) fn seek(&self, starts: &[(Partition, Offset, Option<i32>)], timeout: Duration) -> Result<bool, Failure> {
+        let list = List::new(&self.topic_name, starts.iter().copied());
+        // SAFETY: client and list are live; the call writes each element's outcome, and gives us the error, which `take_error`
+        // frees.
+        unsafe {
+            take_error(sys::rd_kafka_seek_partitions(self.client.as_ptr(), list.0.as_ptr(), millis(timeout)))?;
+            let elements = slice((*list.0.as_ptr()).elems, count((*list.0.as_ptr()).cnt));
+            let not_yet = [RDKafkaRespErr::RD_KAFKA_RESP_ERR__STATE, RDKafkaRespErr::RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS];
+            Ok(!elements.iter().any(|element| not_yet.contains(&element.err)))
+        }
+    }
+
     /// Stops reading these partitions, and drops what of them is queued.
-    pub(super) fn unassign(&self, topic: &CStr, partitions: &[Partition]) -> Result<(), Failure> {
-        let list = List::new(topic, partitions.iter().map(|&partition| (partition, NO_OFFSET, None)));
+    pub(super) fn unassign(&self, partitions: &[Partition]) -> Result<(), Failure> {
+        let list = List::new(&self.topic_name, partitions.iter().map(|&partition| (partition, NO_OFFSET, None)));
         // SAFETY: client and list are live; the call copies the list and gives us the error, which `take_error` frees.
         unsafe { take_error(sys::rd_kafka_incremental_unassign(self.client.as_ptr(), list.0.as_ptr())) }
     }
 
     /// The next offset after all that was taken from the queue, control markers included, and the epoch of the last of it.
-    pub(super) fn position(&self, topic: &CStr, partition: Partition) -> Option<(Offset, Option<i32>)> {
-        let list = List::new(topic, [(partition, NO_OFFSET, None)]);
+    pub(super) fn position(&self, partition: Partition) -> Option<(Offset, Option<i32>)> {
+        let list = List::new(&self.topic_name, [(partition, NO_OFFSET, None)]);
         // SAFETY: client and list are live; the call writes into the list's one element.
         unsafe {
             if sys::rd_kafka_position(self.client.as_ptr(), list.0.as_ptr()) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -203,147 +186,18 @@ impl Consumer {
     }
 }
 
+/// Each partition of the topic, with the broker that leads it.
+pub(super) type Leaders = Vec<(Partition, Option<i32>)>;
+
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // SAFETY: both are live and not used after this; the queue goes first, as the manual asks. Nothing is left to close:
-        // no group was joined, and waiting for a coordinator would only make the end of a run slow.
+        // SAFETY: all are live and not used after this; the client goes last, as the manual asks. Nothing is left to close: no
+        // group was joined, and waiting for a coordinator would only make the end of a run slow.
         unsafe {
             sys::rd_kafka_queue_destroy(self.records.as_ptr());
+            sys::rd_kafka_topic_destroy(self.topic.as_ptr());
             sys::rd_kafka_destroy_flags(self.client.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
         }
-    }
-}
-
-/// Which end of a partition is meant.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Isolation {
-    /// The last stable offset.
-    ReadCommitted,
-    /// The high watermark.
-    ReadUncommitted,
-}
-
-/// A request on its way. Dropping it forgets the answer.
-pub(super) struct Pending<'c> {
-    queue: NonNull<sys::rd_kafka_queue_t>,
-    client: PhantomData<&'c Consumer>,
-}
-
-impl<'c> Pending<'c> {
-    /// The answer, if it comes within `wait`.
-    pub(super) fn poll(&self, wait: Duration) -> Option<Result<Answer<'c>, Failure>> {
-        // SAFETY: the queue is live, and the event is ours to free, which `Answer` does.
-        let event = NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), millis(wait)) })?;
-        let answer = Answer { event, client: PhantomData };
-        // SAFETY: the event is live, and so is its text.
-        unsafe {
-            match sys::rd_kafka_event_error(event.as_ptr()) {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Some(Ok(answer)),
-                code => Some(Err(Failure {
-                    code: code.into(),
-                    reason: text(sys::rd_kafka_event_error_string(event.as_ptr())),
-                })),
-            }
-        }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the queue is live and not used after this; a late answer is thrown away by librdkafka.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
-    }
-}
-
-/// What a request was answered with. Asked about another kind of request it says "nothing".
-pub(super) struct Answer<'c> {
-    event: NonNull<sys::rd_kafka_event_t>,
-    client: PhantomData<&'c Consumer>,
-}
-
-/// Id and partitions of a topic.
-#[derive(Debug)]
-pub(super) struct Topic {
-    /// The two halves of the topic's UUID, the more significant one first; zero where the broker has none.
-    pub(super) id: [i64; 2],
-    /// Each partition, and whether it has a leader.
-    pub(super) partitions: Vec<(Partition, bool)>,
-}
-
-impl Answer<'_> {
-    /// What [`Consumer::describe`] asked for.
-    pub(super) fn topic(&self) -> Option<Result<Topic, Failure>> {
-        // SAFETY: a null result means an event of another kind. All that is read belongs to the event, which outlives this
-        // call; the counts are those of the arrays.
-        unsafe {
-            let result = sys::rd_kafka_event_DescribeTopics_result(self.event.as_ptr());
-            if result.is_null() {
-                return None;
-            }
-            let mut count = 0;
-            let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-            let topic = *slice(topics, count).first()?;
-            let error = sys::rd_kafka_TopicDescription_error(topic);
-            if let Err(failure) = read_error(error) {
-                return Some(Err(failure));
-            }
-            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
-            let id = [sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id)];
-            let partitions = sys::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
-            let partitions = slice(partitions, count).iter().map(|&partition| {
-                let leader = sys::rd_kafka_TopicPartitionInfo_leader(partition);
-                let number = sys::rd_kafka_TopicPartitionInfo_partition(partition);
-                (number, !leader.is_null() && sys::rd_kafka_Node_id(leader) >= 0)
-            });
-            Some(Ok(Topic { id, partitions: partitions.collect() }))
-        }
-    }
-
-    /// What [`Consumer::list_offsets`] asked for; `-1` where no record is at or after the time.
-    pub(super) fn offsets(&self) -> Vec<(Partition, Result<Offset, Failure>)> {
-        // SAFETY: as in `topic`.
-        unsafe {
-            let result = sys::rd_kafka_event_ListOffsets_result(self.event.as_ptr());
-            if result.is_null() {
-                return Vec::new();
-            }
-            let mut count = 0;
-            let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
-            let read = |&info| outcome(sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info));
-            slice(infos, count).iter().map(read).collect()
-        }
-    }
-
-    /// What [`Consumer::alter_group`] asked for: the first refusal.
-    pub(super) fn altered(&self) -> Result<(), Failure> {
-        // SAFETY: as in `topic`.
-        unsafe {
-            let result = sys::rd_kafka_event_AlterConsumerGroupOffsets_result(self.event.as_ptr());
-            if result.is_null() {
-                return Err(Failure::of(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL));
-            }
-            let mut count = 0;
-            let groups = sys::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count);
-            for &group in slice(groups, count) {
-                read_error(sys::rd_kafka_group_result_error(group))?;
-                let partitions = sys::rd_kafka_group_result_partitions(group);
-                if partitions.is_null() {
-                    continue;
-                }
-                let elements = slice((*partitions).elems, usize::try_from((*partitions).cnt).unwrap_or(0));
-                for element in elements {
-                    outcome(element).1?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-impl Drop for Answer<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the event is ours, and nothing borrowed from it is left.
-        unsafe { sys::rd_kafka_event_destroy(self.event.as_ptr()) };
     }
 }
 
@@ -545,17 +399,6 @@ unsafe fn slice<'a, T>(start: *const T, count: usize) -> &'a [T] {
 }
 
 /// # Safety
-/// A live element.
-unsafe fn outcome(element: *const sys::rd_kafka_topic_partition_t) -> (Partition, Result<Offset, Failure>) {
-    // SAFETY: said by the caller.
-    let element = unsafe { &*element };
-    match element.err {
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => (element.partition, Ok(element.offset)),
-        code => (element.partition, Err(Failure::of(code))),
-    }
-}
-
-/// # Safety
 /// A live error, or null.
 unsafe fn read_error(error: *const sys::rd_kafka_error_t) -> Result<(), Failure> {
     // SAFETY: said by the caller; librdkafka answers "no error" for null.
@@ -580,6 +423,98 @@ unsafe fn take_error(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
     }
 }
 
+fn count(entries: c_int) -> usize {
+    usize::try_from(entries).unwrap_or(0)
+}
+
 fn millis(wait: Duration) -> c_int {
     c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::demo::broker::DemoBroker;
+
+    fn consumer(broker: &DemoBroker, settings: &[(&str, &str)]) -> Result<Consumer, String> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("enable.partition.eof", "true");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        Consumer::new(config.create_native_config().unwrap(), c"tide".into(), Arc::default())
+    }
+
+    fn fill_until(batch: &mut Batch<'_>, mut done: impl FnMut(&Message<'_>) -> bool) {
+        for _ in 0..500 {
+            batch.fill(Duration::from_millis(20));
+            if batch.messages().any(|message| done(&message)) {
+                return;
+            }
+        }
+        panic!("what was waited for did not come");
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_made_says_why() {
+        let broker = DemoBroker::start("tide", 1).unwrap();
+        assert!(consumer(&broker, &[]).is_err(), "without a group there is no queue of records");
+        let sasl = [("group.id", "g"), ("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "NONSENSE")];
+        let reason = consumer(&broker, &sasl).err().unwrap();
+        assert!(reason.contains("NONSENSE"), "{reason}");
+    }
+
+    #[test]
+    fn an_end_event_carries_its_position() {
+        let broker = DemoBroker::start("tide", 1).unwrap();
+        broker.produce(&[(0, b"k", Some(b"a"), 1), (0, b"k", None, 2)]).unwrap();
+        let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
+        consumer.assign([(0, 0, None)]).unwrap();
+        let mut batch = consumer.batch(16);
+        let mut offsets = Vec::new();
+        fill_until(&mut batch, |message| match message.failure() {
+            None => {
+                offsets.push(message.offset());
+                false
+            }
+            Some(failure) => {
+                assert_eq!((failure.code, message.partition(), message.offset()), (RDKafkaErrorCode::PartitionEOF, 0, 2));
+                true
+            }
+        });
+        assert_eq!(offsets, [0, 1]);
+        assert_eq!(consumer.position(0).map(|(next, _)| next), Some(2));
+        drop(batch);
+        consumer.unassign(&[0]).unwrap();
+    }
+
+    #[test]
+    fn a_seek_throws_away_what_was_queued() {
+        let broker = DemoBroker::start("tide", 1).unwrap();
+        let records: Vec<_> = (0..100).map(|at| (0, b"k".as_slice(), Some(b"v".as_slice()), at)).collect();
+        broker.produce(&records).unwrap();
+        let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
+        consumer.assign([(0, 0, None)]).unwrap();
+        let mut batch = consumer.batch(1);
+        fill_until(&mut batch, |message| message.failure().is_none());
+        assert!(consumer.seek(&[(0, 90, None)], Duration::from_secs(5)).unwrap());
+        batch.fill(Duration::from_secs(5));
+        assert_eq!(batch.messages().next().map(|message| message.offset()), Some(90));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_says_nothing() {
+        let broker = DemoBroker::start("tide", 1).unwrap();
+        let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
+        assert_eq!(consumer.leaders(Duration::from_secs(10)).unwrap(), [(0, Some(1))]);
+        let pending = consumer.list_offsets(&[(0, -2)], ask::Isolation::ReadCommitted, Duration::from_secs(10));
+        let answer = pending.poll(Duration::from_secs(10)).unwrap().unwrap();
+        assert!(answer.topic_id().is_none());
+        assert!(answer.altered().is_err());
+        assert!(matches!(answer.offsets()[..], [(0, Ok(0))]));
+        // A request whose answer nobody waits for.
+        drop(consumer.list_offsets(&[(0, -1)], ask::Isolation::ReadUncommitted, Duration::from_secs(10)));
+    }
 }

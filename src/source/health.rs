@@ -138,3 +138,39 @@ impl Statistics {
         partitions.map(|partition| (partition.partition, partition.next_offset)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_heard_is_kept_by_whose_turn_it_is() {
+        let health = Health::default();
+        health.heard(Code::BrokerTransportFailure, "connection refused");
+        health.heard(Code::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!((health.unreachable().as_deref(), health.all_down()), (Some("connection refused"), true));
+        assert_eq!((health.refused(), health.broken()), (None, None));
+        health.answered();
+        assert_eq!((health.unreachable(), health.all_down()), (None, false));
+
+        health.heard(Code::GroupAuthorizationFailed, "a group that is never joined");
+        assert_eq!(health.refused(), None);
+        health.heard(Code::Authentication, "wrong password");
+        health.heard(Code::Fatal, "fenced");
+        health.answered();
+        assert_eq!((health.refused().as_deref(), health.broken().as_deref()), (Some("wrong password"), Some("fenced")));
+    }
+
+    #[test]
+    fn statistics_tell_how_far_fetches_came() {
+        let health = Health::default();
+        health.measured(b"not json");
+        assert_eq!(health.take_fetched(), None);
+        health.measured(
+            br#"{"name":"c","topics":{"tide":{"topic":"tide","partitions":{
+                "0":{"partition":0,"next_offset":17,"rxmsgs":3},"-1":{"partition":-1,"next_offset":-1001}}}}}"#,
+        );
+        assert_eq!(health.take_fetched(), Some(HashMap::from([(0, 17), (-1, -1001)])));
+        assert_eq!(health.take_fetched(), None, "a measurement counts once");
+    }
+}

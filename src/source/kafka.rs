@@ -4,7 +4,7 @@
 //! (the table holds the offsets; [`Source::mirror`] writes them to a group for lag tools only), and never lets librdkafka choose an
 //! offset: what is not there is an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::error::{Error, Result};
 use crate::offsets::{Offset, Offsets, Partition, PartitionBounds, TopicBounds};
-use crate::source::ffi::{Answer, Consumer, Failure, Isolation, Pending, Topic};
+use crate::source::ffi::ask::{Answer, Isolation, Pending};
+use crate::source::ffi::{Consumer, Failure, Leaders};
 use crate::source::health::{Health, is_denial};
 use crate::source::pull::{self, Feed};
 use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop};
@@ -40,8 +41,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"),        // 1 s by default: longer than it takes us to empty that queue
     ("fetch.wait.max.ms", "10"),             // an end-of-partition event comes no sooner than this after the last record
     ("fetch.error.backoff.ms", "100"),       // a leader election is over sooner than the default of 500 ms
-    ("statistics.interval.ms", "5000"),      // tells a long aborted transaction from a stall; a short run sees none
-    ("enable.metrics.push", "false"),        // would send requests at start, and wait at the end, for nothing
+    ("reconnect.backoff.ms", "20"), // librdkafka opens one connection per half of this (11 ms at least): a start needs three
+    ("topic.metadata.propagation.max.ms", "5000"), // the plan comes from fresh metadata: a topic unknown now is gone
+    ("statistics.interval.ms", "5000"), // tells a long aborted transaction from a stall; a short run sees none
+    ("enable.metrics.push", "false"), // would send requests at start, and wait at the end, for nothing
 ];
 
 /// How long a question may take when brokers accept connections but do not answer.
@@ -50,7 +53,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
-/// How soon a refusal is noticed while an answer is awaited.
+/// How soon a refusal is noticed: while a broker is looked for, and while an answer is awaited.
+const LOOK: Duration = Duration::from_millis(250);
 const SLICE: Duration = Duration::from_millis(10);
 
 const EARLIEST: i64 = -2;
@@ -59,7 +63,6 @@ const LATEST: i64 = -1;
 /// A topic of a Kafka cluster.
 pub struct Kafka {
     topic: String,
-    topic_c: CString,
     brokers: String,
     consumer: Consumer,
     health: Arc<Health>,
@@ -94,19 +97,42 @@ impl Kafka {
             return Err(Error::setup("`bootstrap.servers` is not set", "`[kafka] \"bootstrap.servers\"` names the brokers"));
         };
         let topic_c = CString::new(topic);
-        let topic_c = topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
+        let topic_c =
+            topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
         let native = config.create_native_config().map_err(unusable)?;
         let health = Arc::new(Health::default());
-        let consumer = Consumer::new(native, Arc::clone(&health))
+        let consumer = Consumer::new(native, topic_c, Arc::clone(&health))
             .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
-        Ok(Self { topic: topic.to_owned(), topic_c, brokers: brokers.clone(), consumer, health, pulling: Mutex::new(()) })
+        Ok(Self { topic: topic.to_owned(), brokers: brokers.clone(), consumer, health, pulling: Mutex::new(()) })
     }
 
-    fn describe(&self) -> Result<Topic> {
+    /// The topic's partitions as some broker knows them; the first question, so the one that finds out about connections.
+    fn leaders(&self) -> Result<Leaders> {
         let doing = || format!("look up topic `{}` on {}", self.topic, self.brokers);
-        let answer = self.wait(&self.consumer.describe(&self.topic_c, ANSWER_MAX), ANSWER_MAX, &doing)?;
-        match answer.topic() {
-            Some(Ok(topic)) => Ok(topic),
+        let mut hope = Hope::new(self, ANSWER_MAX);
+        // A call waits in librdkafka and notices no refusal, so the first ones are short. Nothing is lost with a call that was
+        // too short: connections stay, and a late answer is kept.
+        let mut patience = LOOK;
+        loop {
+            match self.consumer.leaders(patience) {
+                Ok(leaders) => {
+                    self.health.answered();
+                    return Ok(leaders);
+                }
+                Err(failure) if matches!(failure.code, Code::OperationTimedOut | Code::BrokerTransportFailure) => {
+                    hope.check(&doing)?;
+                    patience = if self.health.all_down() { LOOK } else { (patience * 2).min(hope.left()) };
+                }
+                Err(failure) => return Err(self.explain(failure, &doing)),
+            }
+        }
+    }
+
+    /// None where the broker keeps no topic ids.
+    fn topic_id(&self, pending: &Pending<'_>) -> Result<Option<String>> {
+        let doing = || format!("ask for the id of topic `{}` on {}", self.topic, self.brokers);
+        match self.wait(pending, ANSWER_MAX, &doing)?.topic_id() {
+            Some(Ok(halves)) => Ok(topic_id(halves)),
             Some(Err(failure)) => Err(self.explain(failure, &doing)),
             None => Err(Error::broken(format!("a description without the topic `{}`", self.topic))),
         }
@@ -114,7 +140,7 @@ impl Kafka {
 
     /// One answer of all partitions, in one request per leader.
     fn list(&self, asked: &[(Partition, i64)], isolation: Isolation) -> Pending<'_> {
-        self.consumer.list_offsets(&self.topic_c, asked, isolation, ANSWER_MAX)
+        self.consumer.list_offsets(asked, isolation, ANSWER_MAX)
     }
 
     /// Offsets of the partitions that could be asked; the first refusal of the others.
@@ -128,10 +154,7 @@ impl Kafka {
                     offsets.insert(partition, offset);
                 }
                 Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
-                Err(failure) => {
-                    tracing::warn!(partition, %failure, "a partition's leader could not be asked for its offsets");
-                    refusal = Some(failure);
-                }
+                Err(failure) => refusal = refusal.or(Some(failure)),
             }
         }
         Ok((offsets, refusal))
@@ -139,30 +162,18 @@ impl Kafka {
 
     /// Waits for an answer, but no longer than there is hope for one.
     fn wait<'c>(&self, pending: &Pending<'c>, answer_max: Duration, doing: &dyn Fn() -> String) -> Result<Answer<'c>> {
-        let asked = Instant::now();
-        let mut all_down_since = None;
+        let mut hope = Hope::new(self, answer_max);
         loop {
-            if let Some(answer) = pending.poll(SLICE) {
-                self.consumer.serve();
-                return match answer {
-                    Ok(answer) => {
-                        self.health.answered();
-                        Ok(answer)
-                    }
-                    Err(failure) => Err(self.explain(failure, doing)),
-                };
-            }
-            self.consumer.serve();
-            if let Some(reason) = self.health.refused() {
-                return Err(Error::Denied { doing: doing(), source: reason.into() });
-            }
-            if !self.health.all_down() {
-                all_down_since = None;
-            }
-            let hopeless = self.health.all_down() && all_down_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_MAX;
-            if hopeless || asked.elapsed() >= answer_max {
-                let silent = || format!("no answer within {} s", answer_max.as_secs());
-                return Err(Error::unavailable(doing(), self.health.unreachable().unwrap_or_else(silent)));
+            match pending.poll(SLICE) {
+                Some(Ok(answer)) => {
+                    self.health.answered();
+                    return Ok(answer);
+                }
+                Some(Err(failure)) => {
+                    self.consumer.serve();
+                    return Err(self.explain(failure, doing));
+                }
+                None => hope.check(doing)?,
             }
         }
     }
@@ -178,10 +189,9 @@ impl Kafka {
                 format!("topic `{}` does not exist on {}", self.topic, self.brokers),
                 "`kafka.topic` names the topic; tidegate creates none",
             ),
-            Code::InvalidTopic => Error::setup(
-                format!("`{}` is not a name that a topic can have", self.topic),
-                "`kafka.topic` names the topic",
-            ),
+            Code::InvalidTopic => {
+                Error::setup(format!("`{}` is not a name that a topic can have", self.topic), "`kafka.topic` names the topic")
+            }
             _ => match self.health.unreachable() {
                 Some(reason) => Error::unavailable(doing(), format!("{reason}: {failure}")),
                 None => Error::unavailable(doing(), failure),
@@ -190,19 +200,58 @@ impl Kafka {
     }
 }
 
+/// Whether it makes sense to go on waiting for an answer.
+struct Hope<'a> {
+    kafka: &'a Kafka,
+    asked: Instant,
+    answer_max: Duration,
+    all_down_since: Option<Instant>,
+}
+
+impl<'a> Hope<'a> {
+    fn new(kafka: &'a Kafka, answer_max: Duration) -> Self {
+        Self { kafka, asked: Instant::now(), answer_max, all_down_since: None }
+    }
+
+    fn left(&self) -> Duration {
+        self.answer_max.saturating_sub(self.asked.elapsed())
+    }
+
+    fn check(&mut self, doing: &dyn Fn() -> String) -> Result<()> {
+        self.kafka.consumer.serve();
+        let health = &self.kafka.health;
+        if let Some(reason) = health.refused() {
+            return Err(Error::Denied { doing: doing(), source: reason.into() });
+        }
+        if !health.all_down() {
+            self.all_down_since = None;
+        }
+        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_MAX;
+        if hopeless || self.left().is_zero() {
+            let silent = || format!("no answer within {} s", self.answer_max.as_secs());
+            return Err(Error::unavailable(doing(), health.unreachable().unwrap_or_else(silent)));
+        }
+        Ok(())
+    }
+}
+
 impl Source for Kafka {
     fn bounds(&self) -> Result<TopicBounds> {
-        let topic = self.describe()?;
-        let led = |&(partition, led): &(Partition, bool)| led.then_some(partition);
-        let led: BTreeSet<Partition> = topic.partitions.iter().filter_map(led).collect();
+        let leaders = self.leaders()?;
+        let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
+        let Some(leader) = leaders.iter().find_map(|&(_, leader)| leader) else {
+            return Err(Error::unavailable(doing(), "no partition has a leader"));
+        };
+        let led: Vec<_> = leaders.iter().filter_map(|&(partition, leader)| leader.and(Some(partition))).collect();
         let ask = |offset, isolation| {
             let asked: Vec<_> = led.iter().map(|&partition| (partition, offset)).collect();
             self.list(&asked, isolation)
         };
-        // All three are on their way before the first is awaited.
+        // All are on their way before the first is awaited.
         let earliest = ask(EARLIEST, Isolation::ReadUncommitted);
         let last_stable = ask(LATEST, Isolation::ReadCommitted);
         let high_watermark = ask(LATEST, Isolation::ReadUncommitted);
+        let id = self.consumer.topic_id(leader, ANSWER_MAX);
         let (earliest, refused_1) = self.listed(&earliest)?;
         let (last_stable, refused_2) = self.listed(&last_stable)?;
         let (high_watermark, refused_3) = self.listed(&high_watermark)?;
@@ -211,31 +260,34 @@ impl Source for Kafka {
             let (earliest, last_stable) = (*earliest.get(&partition)?, *last_stable.get(&partition)?);
             Some(ordered(earliest, last_stable, *high_watermark.get(&partition)?))
         };
-        let partitions: BTreeMap<_, _> =
-            topic.partitions.iter().map(|&(partition, _)| (partition, bounds(partition))).collect();
-        if partitions.values().all(Option::is_none) {
-            let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
-            return Err(match refused_1.or(refused_2).or(refused_3) {
+        let partitions: BTreeMap<_, _> = leaders.iter().map(|&(partition, _)| (partition, bounds(partition))).collect();
+        let unanswered = partitions.values().filter(|bounds| bounds.is_none()).count();
+        let refusal = refused_1.or(refused_2).or(refused_3);
+        if unanswered == partitions.len() {
+            return Err(match refusal {
                 Some(failure) => self.explain(failure, &doing),
-                None => Error::unavailable(doing(), "no partition has a leader"),
+                None => Error::unavailable(doing(), "no partition was answered for"),
             });
+        }
+        if unanswered > 0 {
+            tracing::warn!(unanswered, ?refusal, "partitions whose leader could not be asked are left for a later run");
         }
         Ok(TopicBounds {
             topic: self.topic.clone(),
-            topic_id: topic_id(topic.id),
+            topic_id: self.topic_id(&id)?,
             cluster_id: self.consumer.cluster_id(SLICE),
             partitions,
         })
     }
 
     fn offsets_at(&self, timestamp_ms: i64) -> Result<Offsets> {
-        let topic = self.describe()?;
-        if let Some((partition, _)) = topic.partitions.iter().find(|(_, led)| !led) {
+        let leaders = self.leaders()?;
+        if let Some((partition, _)) = leaders.iter().find(|(_, leader)| leader.is_none()) {
             let doing = format!("find the offset of a time in partition {partition} of `{}`", self.topic);
             return Err(Error::unavailable(doing, "the partition has no leader"));
         }
         // Below 0 are the codes of `EARLIEST` and `LATEST`; no record is older than the epoch.
-        let at = |offset| topic.partitions.iter().map(|&(partition, _)| (partition, offset)).collect::<Vec<_>>();
+        let at = |offset| leaders.iter().map(|&(partition, _)| (partition, offset)).collect::<Vec<_>>();
         let found = self.list(&at(timestamp_ms.max(0)), Isolation::ReadCommitted);
         let ends = self.list(&at(LATEST), Isolation::ReadCommitted);
         let (found, refused_1) = self.listed(&found)?;
@@ -243,7 +295,10 @@ impl Source for Kafka {
         if let Some(failure) = refused_1.or(refused_2) {
             return Err(self.explain(failure, &|| format!("find the offset of a time in `{}`", self.topic)));
         }
-        Ok(ends.into_iter().map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at }))).collect())
+        Ok(ends
+            .into_iter()
+            .map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at })))
+            .collect())
     }
 
     fn pull(
@@ -254,7 +309,7 @@ impl Source for Kafka {
         sink: &mut Sink<'_>,
     ) -> Result<Reached> {
         let _one_at_a_time = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
-        let feed = Feed { consumer: &self.consumer, health: &self.health, topic: &self.topic, topic_c: &self.topic_c };
+        let feed = Feed { consumer: &self.consumer, health: &self.health, topic: &self.topic };
         pull::pull(&feed, ranges, limits, stop, sink)
     }
 
@@ -265,7 +320,7 @@ impl Source for Kafka {
         if offsets.is_empty() {
             return Ok(());
         }
-        let pending = self.consumer.alter_group(&group_c, &self.topic_c, &offsets, MIRROR_MAX);
+        let pending = self.consumer.alter_group(&group_c, &offsets, MIRROR_MAX);
         self.wait(&pending, MIRROR_MAX, &doing)?.altered().map_err(|failure| self.explain(failure, &doing))
     }
 }
@@ -292,3 +347,6 @@ fn unusable(error: KafkaError) -> Error {
     };
     Error::setup(what, PROPERTIES_HINT)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,6 @@
 //! example), so it is ignored. Positions of the consumer prove nothing either: markers and aborted records do not move them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -18,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
-use crate::source::ffi::{Batch, Consumer, Failure, Message};
+use crate::source::ffi::{Batch, Consumer, Failure, Leaders, Message};
 use crate::source::health::{Health, is_denial};
 use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop};
 
@@ -32,12 +31,16 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long a signal can go unnoticed while nothing arrives.
 const IDLE: Duration = Duration::from_millis(20);
 
+/// How long to wait before a seek that came too early is tried again.
+const SEEK_AGAIN: Duration = Duration::from_millis(1);
+/// How long to ask, after a stall, whether the partition is still there.
+const EXPLAIN_MAX: Duration = Duration::from_secs(2);
+
 /// Where to read from.
 pub(super) struct Feed<'a> {
     pub(super) consumer: &'a Consumer,
     pub(super) health: &'a Health,
     pub(super) topic: &'a str,
-    pub(super) topic_c: &'a CStr,
 }
 
 /// See [`crate::source::Source::pull`].
@@ -50,19 +53,38 @@ pub(super) fn pull(
 ) -> Result<Reached> {
     let mut pull = Pull::new(feed, ranges, limits, sink);
     if pull.open > 0 {
-        let starts = ranges.iter().filter(|(_, at)| !at.range.is_empty());
-        let starts = starts.map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch));
-        feed.consumer
-            .assign(feed.topic_c, starts)
-            .map_err(|failure| Error::unavailable(format!("start reading `{}`", feed.topic), failure))?;
-        let cut = pull.run(stop);
+        let cut = start(feed, ranges, limits).and_then(|()| pull.run(stop));
         // On errors too: what is left assigned would go on filling the queue.
-        if let Err(failure) = feed.consumer.assign(feed.topic_c, []) {
+        if let Err(failure) = feed.consumer.assign([]) {
             warn!(%failure, "could not stop reading");
         }
         pull.cut = cut?;
     }
     Ok(pull.reached())
+}
+
+/// Assigns the ranges that are not empty, and has each known leader epoch confirmed, so that a log that was truncated and written
+/// again is noticed even where the offset exists.
+fn start(feed: &Feed<'_>, ranges: &BTreeMap<Partition, StartAt>, limits: &PullLimits) -> Result<()> {
+    let doing = || format!("start reading `{}`", feed.topic);
+    let starts = ranges.iter().filter(|(_, at)| !at.range.is_empty());
+    let starts: Vec<_> = starts.map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch)).collect();
+    feed.consumer.assign(starts.iter().copied()).map_err(|failure| Error::unavailable(doing(), failure))?;
+    // At offset 0 there is nothing before the start that could have been truncated.
+    let known: Vec<_> = starts.into_iter().filter(|&(_, offset, epoch)| offset > 0 && epoch.is_some()).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    // What was queued before a seek is thrown away by librdkafka, so nothing unconfirmed is read. A partition that still ends
+    // what the last pull wanted of it starts a little later.
+    let asked = Instant::now();
+    while !feed.consumer.seek(&known, limits.stall_timeout).map_err(|failure| Error::unavailable(doing(), failure))? {
+        if asked.elapsed() >= limits.stall_timeout {
+            return Err(Error::unavailable(doing(), "the client did not get ready"));
+        }
+        std::thread::sleep(SEEK_AGAIN);
+    }
+    Ok(())
 }
 
 /// One partition on its way to its planned end.
@@ -206,7 +228,7 @@ impl<'a, 's> Pull<'a, 's> {
         }
         if lane.end <= offset {
             // The position knows the epoch of a control marker, which is no record. Short of the end it knows nothing.
-            let position = self.feed.consumer.position(self.feed.topic_c, partition).filter(|(next, _)| lane.end <= *next);
+            let position = self.feed.consumer.position(partition).filter(|(next, _)| lane.end <= *next);
             lane.move_to(lane.end, position.and_then(|(_, epoch)| epoch), now);
             self.progress = true;
             self.close_if_done(partition);
@@ -275,6 +297,11 @@ impl<'a, 's> Pull<'a, 's> {
         if let Some(reason) = self.feed.health.unreachable() {
             warn!(reason, "the last thing that librdkafka said before the stall");
         }
+        // librdkafka is silent about a partition that the topic no longer has.
+        let gone = |leaders: Leaders| leaders.iter().all(|(known, _)| *known != partition);
+        if self.feed.consumer.leaders(EXPLAIN_MAX).is_ok_and(gone) {
+            return Err(no_such_partition(self.feed.topic, partition, lane.next));
+        }
         let seconds = self.limits.stall_timeout.as_secs();
         Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: lane.next, seconds })
     }
@@ -285,7 +312,7 @@ impl<'a, 's> Pull<'a, 's> {
             return Ok(());
         }
         let finished = std::mem::take(&mut self.finished);
-        let stopped = self.feed.consumer.unassign(self.feed.topic_c, &finished);
+        let stopped = self.feed.consumer.unassign(&finished);
         stopped.map_err(|failure| Error::unavailable(format!("stop reading a part of `{}`", self.feed.topic), failure))
     }
 
@@ -306,17 +333,16 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
     match failure.code {
         // With `auto.offset.reset=error` both truncation and a missing offset come under this code; the cause is in the text.
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-            let what = if failure.code == Code::LogTruncation || failure.reason.contains("truncat") || failure.reason.contains("No epoch") {
-                "was truncated below offset"
-            } else {
-                "no longer has offset"
-            };
+            let what =
+                if failure.code == Code::LogTruncation || failure.reason.contains("truncat") || failure.reason.contains("No epoch")
+                {
+                    "was truncated below offset"
+                } else {
+                    "no longer has offset"
+                };
             Err(Error::refused(format!("partition {partition} of `{topic}` {what} {wanted}: {}", failure.reason), choices))
         }
-        Code::UnknownPartition => {
-            let what = format!("partition {partition} of `{topic}` no longer exists; offset {wanted} was to be read");
-            Err(Error::refused(what, "was the topic deleted and made again? `tidegate reset` chooses a new start"))
-        }
+        Code::UnknownPartition => Err(no_such_partition(topic, partition, wanted)),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => {
             Err(Error::setup(format!("topic `{topic}` no longer exists"), "was it deleted while it was read?"))
         }
@@ -334,6 +360,11 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
             Ok(())
         }
     }
+}
+
+fn no_such_partition(topic: &str, partition: Partition, wanted: Offset) -> Error {
+    let what = format!("partition {partition} of `{topic}` no longer exists; offset {wanted} was to be read");
+    Error::refused(what, "was the topic deleted and made again? `tidegate reset` chooses a new start")
 }
 
 /// Copies a record into the chunk; answers the bytes of its key, value and headers.
