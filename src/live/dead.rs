@@ -178,3 +178,141 @@ fn parse_vector(bytes: &[u8]) -> Result<RoaringTreemap, String> {
     let bitmap = body.strip_prefix(&VECTOR_MAGIC).ok_or("the vector does not begin with its magic bytes")?;
     RoaringTreemap::deserialize_from(bitmap).map_err(|e| format!("the vector's bitmap: {e}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, FormatVersion, Schema};
+
+    use super::*;
+    use crate::live::testing::{TestTable, batch_of, column, schema_of, vector_bytes};
+
+    fn schema() -> Schema {
+        schema_of(vec![column(1, "id", PrimitiveType::Long, true), column(2, "name", PrimitiveType::String, false)])
+    }
+
+    fn rows(rows: &[(i64, Option<&str>)]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(id, _)| *id))),
+            Arc::new(StringArray::from_iter(rows.iter().map(|(_, name)| *name))),
+        ];
+        batch_of(&schema(), columns)
+    }
+
+    fn names(values: &[Option<&str>]) -> RecordBatch {
+        let schema = schema_of(vec![column(2, "name", PrimitiveType::String, false)]);
+        batch_of(&schema, vec![Arc::new(StringArray::from_iter(values.iter().copied()))])
+    }
+
+    const ROWS: [(i64, Option<&str>); 5] = [(1, Some("a")), (2, Some("b")), (3, None), (4, Some("a")), (5, Some("c"))];
+
+    async fn dead(table: &TestTable, data: usize) -> Vec<u64> {
+        dead_positions(&*table.live().await, data, &table.store).await.unwrap().into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn position_deletes_of_both_scopes_add_up_and_touch_only_their_file() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let one = table.data(&rows(&ROWS));
+        let two = table.data(&rows(&ROWS));
+        table.commit(vec![one.clone(), two.clone()], vec![]).await;
+        let scoped = table.position_delete(&one, &[(one.file_path(), 4)], true);
+        let shared = [(one.file_path(), 0), (two.file_path(), 1), (two.file_path(), 3), (one.file_path(), 4)];
+        let shared = table.position_delete(&one, &shared, false);
+        table.commit(vec![], vec![scoped, shared]).await;
+        assert_eq!(dead(&table, 0).await, [0, 4]);
+        assert_eq!(dead(&table, 1).await, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_path_in_another_spelling_is_another_path() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let one = table.data(&rows(&ROWS));
+        table.commit(vec![one.clone()], vec![]).await;
+        let other = one.file_path().replacen("file:///", "file:/", 1);
+        let delete = table.position_delete(&one, &[(&other, 0), (one.file_path(), 2)], false);
+        table.commit(vec![], vec![delete]).await;
+        assert_eq!(dead(&table, 0).await, [2]);
+    }
+
+    #[tokio::test]
+    async fn equality_deletes_take_out_equal_older_rows_and_null_equals_null() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let old = table.data(&rows(&ROWS));
+        table.commit(vec![old.clone()], vec![]).await;
+        let new = table.data(&rows(&ROWS));
+        let delete = table.equality_delete(&old, vec![2], &names(&[Some("a"), None]));
+        table.commit(vec![new], vec![delete]).await;
+        assert_eq!(dead(&table, 0).await, [0, 2, 3]);
+        assert!(dead(&table, 1).await.is_empty());
+        // Among some rows only: the same answer for these.
+        let suspects = [Suspects { data: 0, positions: Some(vec![1, 2]) }, Suspects { data: 1, positions: Some(vec![2]) }];
+        let among = dead_among(&*table.live().await, &suspects, &table.store).await.unwrap();
+        assert_eq!(among, [RoaringTreemap::from_iter([2]), RoaringTreemap::new()]);
+    }
+
+    #[tokio::test]
+    async fn equality_deletes_of_several_column_sets_and_a_dropped_column_still_work() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let old = table.data(&rows(&ROWS));
+        table.commit(vec![old.clone()], vec![]).await;
+        let by_name = table.equality_delete(&old, vec![2], &names(&[Some("b")]));
+        let by_both = table.equality_delete(&old, vec![2, 1], &rows(&[(1, Some("a")), (4, Some("b")), (3, None)]));
+        table.commit(vec![], vec![by_name, by_both]).await;
+        table.alter(|builder| builder.add_current_schema(schema_of(vec![column(1, "id", PrimitiveType::Long, true)])));
+        assert_eq!(dead(&table, 0).await, [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_vector_is_read_and_everything_it_says_is_checked() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+        let data = table.data(&rows(&ROWS));
+        table.commit(vec![data.clone()], vec![]).await;
+        let bitmap = RoaringTreemap::from_iter([1, 3, 1 << 40]);
+        let good = vector_bytes(&bitmap);
+        let vector = table.vector(&data, &good, 3);
+        table.commit(vec![], vec![vector]).await;
+        assert_eq!(dead(&table, 0).await, [1, 3, 1 << 40]);
+
+        let mut magic = good.clone();
+        magic[4] ^= 1;
+        let crc = crc32fast::hash(&magic[4..magic.len() - 4]).to_be_bytes();
+        let end = magic.len() - 4;
+        magic[end..].copy_from_slice(&crc);
+        let mut body = good.clone();
+        body[12] ^= 1;
+        let mut length = good.clone();
+        length[3] ^= 1;
+        for (bytes, cardinality, why) in
+            [(magic, 3, "magic"), (body, 3, "checksum"), (length, 3, "length"), (good.clone(), 4, "4"), (vec![0; 5], 0, "short")]
+        {
+            let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+            let data = table.data(&rows(&ROWS));
+            table.commit(vec![data.clone()], vec![]).await;
+            let vector = table.vector(&data, &bytes, cardinality);
+            table.commit(vec![], vec![vector]).await;
+            let error = dead_positions(&*table.live().await, 0, &table.store).await.unwrap_err();
+            assert!(error.to_string().contains(why), "{why}: {error}");
+            assert_eq!(error.exit_code(), 65);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delete_file_that_cannot_be_read_ends_the_run() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let data = table.data(&rows(&ROWS));
+        table.commit(vec![data], vec![]).await;
+        let delete = DataFileBuilder::default()
+            .content(DataContentType::PositionDeletes)
+            .file_path("file:///nowhere/deletes.avro".to_owned())
+            .file_format(DataFileFormat::Avro)
+            .record_count(1)
+            .file_size_in_bytes(1)
+            .build()
+            .unwrap();
+        table.commit(vec![], vec![delete]).await;
+        let error = dead_positions(&*table.live().await, 0, &table.store).await.unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        assert!(error.to_string().contains("file:///nowhere/deletes.avro"), "{error}");
+    }
+}

@@ -326,3 +326,153 @@ fn two_vectors(path: &str, one: usize, other: usize) -> Error {
         "the engine that wrote the second left the table invalid: roll the table back to the snapshot before it",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use iceberg::spec::{FormatVersion, Literal, PrimitiveType, Schema, Transform, UnboundPartitionField, UnboundPartitionSpec};
+    use roaring::RoaringTreemap;
+
+    use super::*;
+    use crate::live::testing::{TestTable, batch_of, column, schema_of, vector_bytes};
+
+    fn schema() -> Schema {
+        schema_of(vec![column(1, "id", PrimitiveType::Long, true), column(2, "part", PrimitiveType::Long, true)])
+    }
+
+    fn rows(ids: std::ops::Range<i64>, part: i64) -> RecordBatch {
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from_iter_values(ids.clone())), Arc::new(Int64Array::from_iter_values(ids.map(|_| part)))];
+        batch_of(&schema(), columns)
+    }
+
+    fn by_part() -> UnboundPartitionSpec {
+        let field = UnboundPartitionField { source_id: 2, field_id: None, name: "part".into(), transform: Transform::Identity };
+        UnboundPartitionSpec::builder().with_spec_id(1).add_partition_fields([field]).unwrap().build()
+    }
+
+    fn part(value: i64) -> Vec<Option<Literal>> {
+        vec![Some(Literal::long(value))]
+    }
+
+    #[tokio::test]
+    async fn a_table_without_snapshot_has_no_files() {
+        let table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let live = table.live().await;
+        assert!(live.data.is_empty() && live.manifests.is_empty());
+    }
+
+    #[tokio::test]
+    async fn sequence_numbers_decide_which_deletes_apply() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let [old, same, new] = [0..3, 3..6, 6..9].map(|ids| table.data(&rows(ids, 0)));
+        table.commit(vec![old.clone()], vec![]).await;
+        let position = table.position_delete(&old, &[(old.file_path(), 1), (same.file_path(), 1)], false);
+        let equality = table.equality_delete(&old, vec![1], &rows(0..1, 0));
+        table.commit(vec![same], vec![position, equality]).await;
+        table.commit(vec![new], vec![]).await;
+
+        let live = table.live().await;
+        let sequences: Vec<_> = live.data.iter().map(|data| (data.sequence_number, data.snapshot_id)).collect();
+        assert_eq!(sequences, [(1, 1), (2, 2), (3, 3)]);
+        let both = DeletesOf { partition_scoped: vec![0], equality: vec![1], ..DeletesOf::default() };
+        assert_eq!(live.deletes_of(0), both);
+        // A position delete may be committed together with its data file, an equality delete never hits its own commit.
+        assert_eq!(live.deletes_of(1), DeletesOf { partition_scoped: vec![0], ..DeletesOf::default() });
+        assert!(live.deletes_of(2).is_empty());
+    }
+
+    #[tokio::test]
+    async fn deletes_stay_within_their_partition_and_spec_but_for_unpartitioned_equality_deletes() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let plain = table.data(&rows(0..3, 7));
+        table.commit(vec![plain.clone()], vec![]).await;
+        table.alter(|builder| builder.add_default_partition_spec(by_part()));
+        let seven = table.data_in(&rows(3..6, 7), part(7));
+        let eight = table.data_in(&rows(6..9, 8), part(8));
+        table.commit(vec![seven.clone(), eight.clone()], vec![]).await;
+        let position = table.position_delete(&seven, &[(seven.file_path(), 0), (eight.file_path(), 0)], false);
+        let equality = table.equality_delete(&seven, vec![1], &rows(3..4, 7));
+        table.commit(vec![], vec![position, equality]).await;
+        table.alter(|builder| builder.set_default_partition_spec(0));
+        let everywhere = table.equality_delete(&plain, vec![1], &rows(3..4, 7));
+        table.commit(vec![], vec![everywhere]).await;
+
+        let live = table.live().await;
+        assert_eq!(live.deletes_of(0), DeletesOf { equality: vec![2], ..DeletesOf::default() });
+        let seven = DeletesOf { partition_scoped: vec![0], equality: vec![1, 2], ..DeletesOf::default() };
+        assert_eq!(live.deletes_of(1), seven);
+        assert_eq!(live.deletes_of(2), DeletesOf { equality: vec![2], ..DeletesOf::default() });
+    }
+
+    #[tokio::test]
+    async fn a_position_delete_is_file_scoped_by_reference_or_by_bounds_that_are_a_live_path() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let one = table.data(&rows(0..3, 0));
+        let two = table.data(&rows(3..6, 0));
+        table.commit(vec![one.clone(), two.clone()], vec![]).await;
+        let referenced = table.position_delete(&one, &[(one.file_path(), 0)], true);
+        let bounded = table.position_delete(&one, &[(one.file_path(), 1)], false);
+        // As a writer leaves it that cuts both bounds short.
+        let cut = table.position_delete(&one, &[("file:///", 1)], false);
+        table.commit(vec![], vec![referenced, bounded, cut]).await;
+
+        let live = table.live().await;
+        let one = DeletesOf { file_scoped: vec![0, 1], partition_scoped: vec![2], ..DeletesOf::default() };
+        assert_eq!(live.deletes_of(0), one);
+        assert_eq!(live.deletes_of(1), DeletesOf { partition_scoped: vec![2], ..DeletesOf::default() });
+    }
+
+    #[tokio::test]
+    async fn a_vector_stands_for_all_position_deletes_of_its_file_and_is_the_only_one() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+        let one = table.data(&rows(0..3, 0));
+        table.commit(vec![one.clone()], vec![]).await;
+        let positions = table.position_delete(&one, &[(one.file_path(), 0)], true);
+        let bitmap = RoaringTreemap::from_iter([0, 2]);
+        let vector = table.vector(&one, &vector_bytes(&bitmap), 2);
+        table.commit(vec![], vec![positions, vector.clone()]).await;
+        assert_eq!(table.live().await.deletes_of(0), DeletesOf { vector: Some(1), ..DeletesOf::default() });
+
+        let second = table.vector(&one, &vector_bytes(&bitmap), 2);
+        let error = {
+            let live = table.live().await;
+            let mut twice = LiveFiles { deletes: Vec::new(), ..Arc::into_inner(live).unwrap() };
+            for file in [vector, second] {
+                let entry = Arc::new(
+                    iceberg::spec::ManifestEntry::builder().status(iceberg::spec::ManifestStatus::Added).data_file(file).build(),
+                );
+                let kind = DeleteKind::Vector;
+                twice.deletes.push(LiveDelete {
+                    entry,
+                    spec_id: 0,
+                    sequence_number: 2,
+                    file_sequence_number: 2,
+                    snapshot_id: 2,
+                    manifest: 0,
+                    kind,
+                });
+            }
+            twice.index_deletes().unwrap_err()
+        };
+        assert_eq!(error.exit_code(), 65, "{error}");
+        assert!(error.to_string().contains(one.file_path()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn first_row_ids_are_inherited_in_the_order_of_the_manifest() {
+        let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+        let files = [0..3, 3..8, 8..9].map(|ids| table.data(&rows(ids, 0)));
+        table.commit(files.to_vec(), vec![]).await;
+        let explicit = table.parquet(&rows(9..11, 0)).first_row_id(Some(1_000)).build().unwrap();
+        let last = table.data(&rows(11..12, 0));
+        table.commit(vec![explicit, last], vec![]).await;
+        let ids: Vec<_> = table.live().await.data.iter().map(|data| data.first_row_id).collect();
+        assert_eq!(ids, [Some(0), Some(3), Some(8), Some(1_000), Some(9)]);
+
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let file = table.data(&rows(0..3, 0));
+        table.commit(vec![file], vec![]).await;
+        assert_eq!(table.live().await.data[0].first_row_id, None);
+    }
+}

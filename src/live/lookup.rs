@@ -295,3 +295,6 @@ fn kept(batch: &RecordBatch, wanted: &Wanted) -> Result<Option<RecordBatch>> {
 fn position(row: usize) -> u64 {
     u64::try_from(row).expect("a position fits 64 bits")
 }
+
+#[cfg(test)]
+mod tests;

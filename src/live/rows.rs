@@ -232,3 +232,6 @@ impl AsyncFileReader for Source {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

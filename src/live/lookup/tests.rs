@@ -1,0 +1,343 @@
+//! The match against a model that is a list of rows, and what each way of leaving files out may and may not do.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimeUnit};
+use iceberg::spec::{
+    DataFile, Datum, FormatVersion, Literal, Schema, Struct, Transform, UnboundPartitionField, UnboundPartitionSpec,
+};
+use iceberg::transform::create_transform_function;
+use proptest::prelude::*;
+use roaring::RoaringTreemap;
+
+use super::*;
+use crate::live::testing::{TestTable, batch_of, column, schema_of, vector_bytes};
+
+/// Id, number (part of the wide id), event time, order, note.
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    id: u8,
+    time: Option<i64>,
+    order: Option<i64>,
+}
+
+fn schema() -> Schema {
+    schema_of(vec![
+        column(1, "id", PrimitiveType::String, false),
+        column(2, "number", PrimitiveType::Long, false),
+        column(3, "at", PrimitiveType::Timestamptz, false),
+        column(4, "order", PrimitiveType::Long, false),
+        column(5, "note", PrimitiveType::String, false),
+    ])
+}
+
+fn text(id: u8) -> String {
+    format!("id-{id:03}")
+}
+
+/// Note of the row at this position of the file written as the `file`-th.
+fn note(file: usize, position: usize) -> String {
+    format!("{file}/{position}")
+}
+
+fn batch(file: usize, rows: &[Row]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        // Id 0 stands for a row without one.
+        Arc::new(StringArray::from_iter(rows.iter().map(|row| (row.id > 0).then(|| text(row.id))))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| Some(i64::from(row.id))))),
+        Arc::new(TimestampMicrosecondArray::from_iter(rows.iter().map(|row| row.time)).with_timezone("+00:00")),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.order))),
+        Arc::new(StringArray::from_iter_values((0..rows.len()).map(|at| note(file, at)))),
+    ];
+    batch_of(&schema(), columns)
+}
+
+fn spec(wide: bool) -> LookupSpec {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
+    let (id, types) = match wide {
+        false => (vec!["id".to_owned()], vec![DataType::Utf8]),
+        true => (vec!["number".to_owned(), "id".to_owned()], vec![DataType::Int64, DataType::Utf8]),
+    };
+    LookupSpec {
+        schema: Arc::new(schema()),
+        id,
+        event_time: "at".into(),
+        order_by: vec!["order".into()],
+        keys: Arc::new(KeyCodec::new(types).unwrap()),
+        versions: Arc::new(VersionCodec::new(time, &[DataType::Int64]).unwrap()),
+        kept: vec!["note".into(), "number".into()],
+        min_event_time: None,
+    }
+}
+
+fn keys(spec: &LookupSpec, ids: &[u8]) -> Arc<KeyMap> {
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|&id| text(id))));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(ids.iter().map(|&id| i64::from(id))));
+    let columns = if spec.id.len() == 1 { vec![texts] } else { vec![numbers, texts] };
+    let keys = spec.keys.encode(&columns).unwrap();
+    let mut map = KeyMap::default();
+    for row in 0..ids.len() {
+        map.insert(keys.get(row).unwrap());
+    }
+    Arc::new(map)
+}
+
+/// Everything of a match that can be told from outside: id, note, version, path and position.
+type Told = (u8, String, i64, Option<i64>, String, u64);
+
+fn told(live: &LiveFiles, spec: &LookupSpec, ids: &[u8], matches: &Matches) -> Vec<Told> {
+    let kept = matches.kept.as_ref().unwrap();
+    assert_eq!(kept.num_rows(), matches.rows.len());
+    let (notes, numbers) = (kept.column(0).as_string::<i32>(), kept.column(1).as_primitive::<Int64Type>());
+    let tell = |(at, row): (usize, &Stored)| {
+        let id = ids[usize::try_from(row.key).unwrap()];
+        assert_eq!(numbers.value(at), i64::from(id));
+        let path = live.data[row.data].file().file_path().to_owned();
+        let order = decoded_order(spec, &row.version);
+        (id, notes.value(at).to_owned(), row.version.event_time, order, path, row.position)
+    };
+    matches.rows.iter().enumerate().map(tell).collect()
+}
+
+fn decoded_order(spec: &LookupSpec, version: &Version) -> Option<i64> {
+    let candidates = (0..4).map(Some).chain([None]);
+    let encoded = |order: Option<i64>| {
+        let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0]).with_timezone("+00:00"));
+        let order: ArrayRef = Arc::new(Int64Array::from(vec![order]));
+        spec.versions.encode(&time, &[order]).unwrap().get(0).order
+    };
+    candidates.into_iter().find(|&order| encoded(order) == version.order).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(Vec<Row>),
+    /// Positions (file, position), wrapped to what exists; one file-scoped delete per file, or one for all.
+    Delete(Vec<(usize, usize)>, bool),
+    DeleteIds(Vec<u8>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let row = (0..30_u8, proptest::option::of(0..5_i64), proptest::option::of(0..4_i64));
+    let rows = proptest::collection::vec(row.prop_map(|(id, time, order)| Row { id, time, order }), 1..40);
+    let positions = proptest::collection::vec((0..8_usize, 0..40_usize), 1..20);
+    let step = prop_oneof![
+        3 => rows.prop_map(Step::Add),
+        2 => (positions, any::<bool>()).prop_map(|(positions, scoped)| Step::Delete(positions, scoped)),
+        1 => proptest::collection::vec(1..30_u8, 1..6).prop_map(Step::DeleteIds),
+    ];
+    proptest::collection::vec(step, 1..8)
+}
+
+/// The model: every file ever written, with each row and whether it is alive.
+#[derive(Default)]
+struct Model {
+    files: Vec<(DataFile, Vec<(Row, bool)>)>,
+}
+
+async fn play(table: &mut TestTable, steps: &[Step]) -> Model {
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Add(rows) => {
+                let file = table.data(&batch(model.files.len(), rows));
+                table.commit(vec![file.clone()], vec![]).await;
+                model.files.push((file, rows.iter().map(|row| (row.clone(), true)).collect()));
+            }
+            Step::Delete(positions, scoped) if !model.files.is_empty() => {
+                let mut by_file: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+                for (file, position) in positions {
+                    let file = file % model.files.len();
+                    let position = position % model.files[file].1.len();
+                    by_file.entry(file).or_default().insert(position);
+                    model.files[file].1[position].1 = false;
+                }
+                let all: Vec<_> = by_file
+                    .iter()
+                    .flat_map(|(&file, rows)| rows.iter().map(move |&row| (file, i64::try_from(row).unwrap())))
+                    .map(|(file, row)| (file, (model.files[file].0.file_path().to_owned(), row)))
+                    .collect();
+                let named = |file: Option<usize>| -> Vec<(&str, i64)> {
+                    let wanted = all.iter().filter(|(of, _)| file.is_none_or(|file| *of == file));
+                    wanted.map(|(_, (path, row))| (path.as_str(), *row)).collect()
+                };
+                let mut deletes = Vec::new();
+                match scoped {
+                    true => by_file.keys().for_each(|&file| {
+                        deletes.push(table.position_delete(&model.files[file].0, &named(Some(file)), true));
+                    }),
+                    false => deletes.push(table.position_delete(&model.files[0].0, &named(None), false)),
+                }
+                table.commit(vec![], deletes).await;
+            }
+            Step::DeleteIds(ids) if !model.files.is_empty() => {
+                let only_id = schema_of(vec![column(1, "id", PrimitiveType::String, false)]);
+                let values: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|&id| text(id))));
+                let delete = table.equality_delete(&model.files[0].0, vec![1], &batch_of(&only_id, vec![values]));
+                table.commit(vec![], vec![delete]).await;
+                let rows = model.files.iter_mut().flat_map(|(_, rows)| rows);
+                rows.filter(|(row, _)| ids.contains(&row.id)).for_each(|(_, alive)| *alive = false);
+            }
+            Step::Delete(..) | Step::DeleteIds(_) => {}
+        }
+    }
+    model
+}
+
+impl Model {
+    fn lookup(&self, ids: &[u8]) -> Vec<Told> {
+        let mut told = Vec::new();
+        for (file, (path, rows)) in self.files.iter().enumerate() {
+            for (at, (row, alive)) in rows.iter().enumerate() {
+                if *alive && row.id > 0 && ids.contains(&row.id) {
+                    let (path, position) = (path.file_path().to_owned(), u64::try_from(at).unwrap());
+                    told.push((row.id, note(file, at), row.time.unwrap_or(i64::MIN), row.order, path, position));
+                }
+            }
+        }
+        told
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn sorted(mut told: Vec<Told>) -> Vec<Told> {
+    told.sort();
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn lookup_finds_what_a_list_of_rows_would(
+        steps in steps(),
+        ids in proptest::collection::btree_set(1..30_u8, 0..20),
+        wide in any::<bool>(),
+        group_rows in 1..50_usize,
+    ) {
+        let ids: Vec<u8> = ids.into_iter().collect();
+        let (spec, mut table) = (spec(wide), TestTable::unpartitioned(FormatVersion::V2, schema()));
+        (table.group_rows, table.page_rows) = (group_rows, 7);
+        let (expected, found, picked) = runtime().block_on(async {
+            let model = play(&mut table, &steps).await;
+            let live = table.live().await;
+            let matches = lookup(&live, &spec, &keys(&spec, &ids), &table.store).await.unwrap();
+            let pick = |batch: &RecordBatch, row: usize| {
+                let column = batch.column(0).as_string::<i32>();
+                column.is_valid(row) && ids.iter().any(|&id| text(id) == column.value(row))
+            };
+            let names = ["id".to_owned()];
+            let picked = find_rows(&live, &table.store, &spec.schema, &names, &pick).await.unwrap();
+            let picked: BTreeSet<_> =
+                picked.into_iter().map(|(data, at)| (live.data[data].file().file_path().to_owned(), at)).collect();
+            (model.lookup(&ids), told(&live, &spec, &ids, &matches), picked)
+        });
+        let places: BTreeSet<_> = expected.iter().map(|told| (told.4.clone(), told.5)).collect();
+        prop_assert_eq!(picked, places);
+        prop_assert_eq!(sorted(found), sorted(expected));
+    }
+}
+
+fn row(id: u8, time: i64) -> Row {
+    Row { id, time: Some(time), order: Some(1) }
+}
+
+#[tokio::test]
+async fn without_ids_or_files_nothing_is_read() {
+    let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+    let spec = spec(false);
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap();
+    assert_eq!((matches.rows.len(), matches.files_total, matches.kept.map(|kept| kept.num_rows())), (0, 0, Some(0)));
+    let file = table.data(&batch(0, &[row(1, 1)]));
+    table.commit(vec![file], vec![]).await;
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), &table.store).await.unwrap();
+    assert_eq!((matches.files_total, matches.files_read, matches.bytes_read), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn an_unreadable_live_file_ends_the_lookup() {
+    let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+    let file = table.parquet(&batch(0, &[row(1, 1)])).file_format(iceberg::spec::DataFileFormat::Orc).build().unwrap();
+    table.commit(vec![file], vec![]).await;
+    let spec = spec(false);
+    let error = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap_err();
+    assert_eq!(error.exit_code(), 78);
+}
+
+/// Positions by file of what is found, and how many files were opened.
+async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, usize) {
+    let matches = lookup(&table.live().await, spec, &keys(spec, ids), &table.store).await.unwrap();
+    (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.files_read)
+}
+
+#[tokio::test]
+async fn files_whose_bounds_exclude_every_id_or_the_watermark_are_not_opened() {
+    let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+    let mut files = Vec::new();
+    for (at, ids) in [[1, 5], [3, 9], [20, 29]].into_iter().enumerate() {
+        let rows = ids.map(|id| row(id, i64::from(id)));
+        let bounds = |id: u8| HashMap::from([(1, Datum::string(text(id))), (3, Datum::timestamptz_micros(i64::from(id)))]);
+        let mut builder = table.parquet(&batch(at, &rows));
+        files.push(builder.lower_bounds(bounds(ids[0])).upper_bounds(bounds(ids[1])).build().unwrap());
+    }
+    table.commit(files, vec![]).await;
+    let spec = spec(false);
+    assert_eq!(found(&table, &spec, &[5, 29]).await, (vec![(0, 1), (2, 1)], 3));
+    assert_eq!(found(&table, &spec, &[2, 10]).await, (vec![], 1));
+    assert_eq!(found(&table, &spec, &[1, 20]).await, (vec![(0, 0), (2, 0)], 2));
+    assert_eq!(found(&table, &spec, &[10, 19]).await, (vec![], 0));
+    let late = LookupSpec { min_event_time: Some(9), ..spec };
+    assert_eq!(found(&table, &late, &[1, 5, 9]).await, (vec![(1, 1)], 1));
+}
+
+#[tokio::test]
+async fn only_partitions_that_the_ids_can_be_in_are_opened() {
+    for (source, transform) in [(1, Transform::Bucket(8)), (1, Transform::Truncate(5)), (2, Transform::Identity)] {
+        let field = UnboundPartitionField { source_id: source, field_id: None, name: "part".into(), transform };
+        let spec = UnboundPartitionSpec::builder().add_partition_fields([field]).unwrap().build();
+        let mut table = TestTable::new(FormatVersion::V2, schema(), spec);
+        let partition_of = |id: u8| -> Option<Literal> {
+            let datum = if source == 1 { Datum::string(text(id)) } else { Datum::long(id) };
+            let value = create_transform_function(&transform).unwrap().transform_literal(&datum).unwrap();
+            value.map(|datum| Literal::Primitive(datum.literal().clone()))
+        };
+        let mut partitions: HashMap<Struct, Vec<u8>> = HashMap::new();
+        for id in 1..=200 {
+            partitions.entry(Struct::from_iter([partition_of(id)])).or_default().push(id);
+        }
+        let mut files = Vec::new();
+        for (at, (partition, ids)) in partitions.iter().enumerate() {
+            let rows: Vec<Row> = ids.iter().map(|&id| row(id, 1)).collect();
+            files.push(table.data_in(&batch(at, &rows), partition.fields().to_vec()));
+        }
+        table.commit(files, vec![]).await;
+        let ids = [7, 77, 177];
+        let (places, read) = found(&table, &self::spec(true), &ids).await;
+        let touched: BTreeSet<_> = ids.iter().map(|&id| format!("{:?}", partition_of(id))).collect();
+        assert_eq!((places.len(), read), (3, touched.len()), "{transform}");
+    }
+}
+
+#[tokio::test]
+async fn row_ids_come_from_the_file_or_else_from_its_first_row_id() {
+    let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+    let plain = table.data(&batch(0, &[row(1, 1), row(2, 1)]));
+    let mut fields: Vec<_> = schema().as_struct().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(column(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, PrimitiveType::Long, false));
+    let mut columns = batch(1, &[row(3, 1), row(4, 1)]).columns().to_vec();
+    columns.push(Arc::new(Int64Array::from(vec![Some(77), None])));
+    let own = table.data(&batch_of(&schema_of(fields), columns));
+    table.commit(vec![plain, own], vec![]).await;
+    let spec = spec(false);
+    let live = table.live().await;
+    let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), &table.store).await.unwrap();
+    let ids: Vec<_> = matches.rows.iter().map(|row| row.row_id).collect();
+    assert_eq!(ids, [Some(0), Some(1), Some(77), Some(3)]);
+
+    let vector = table.vector(live.data[0].file(), &vector_bytes(&RoaringTreemap::from_iter([1])), 1);
+    table.commit(vec![], vec![vector]).await;
+    assert_eq!(found(&table, &spec, &[1, 2, 3]).await.0, [(0, 0), (1, 0)]);
+}
