@@ -10,7 +10,7 @@ use crate::job::{first_starts, rejects_ident, table_ident};
 use crate::report::ErrorReport;
 use crate::source::Source;
 use crate::state;
-use crate::table::fit;
+use crate::table::fit::fit;
 
 /// What `check` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
