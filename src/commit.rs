@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    DataFile, FormatVersion, Manifest, ManifestContentType, ManifestFile, ManifestListWriter, ManifestStatus,
-    ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention,
+    DataFile, FormatVersion, Manifest, ManifestContentType, ManifestFile, ManifestListWriter, ManifestStatus, ManifestWriter,
+    ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention,
     deserialize_data_file_from_json, serialize_data_file_to_json,
 };
 
@@ -155,7 +155,8 @@ impl Manifests<'_> {
         let files = self.draft.files;
         let metadata = &self.draft.base.metadata;
         if !files.data.is_empty() {
-            let mut writer = self.writer(ManifestContentType::Data, metadata.current_schema(), metadata.default_partition_spec())?;
+            let mut writer =
+                self.writer(ManifestContentType::Data, metadata.current_schema(), metadata.default_partition_spec())?;
             for file in &files.data {
                 writer.add_file(file.clone(), -1).doing(|| "add a data file to a manifest")?;
             }
@@ -300,7 +301,13 @@ fn first_row_ids(manifest: &ManifestFile, content: &Manifest) -> Vec<Option<i64>
 }
 
 /// The crate has no setter for `first_row_id`; its own JSON form of a data file has the field.
-fn with_first_row_id(file: &DataFile, first_row_id: Option<i64>, spec: &PartitionSpec, schema: &SchemaRef, version: FormatVersion) -> Result<DataFile> {
+fn with_first_row_id(
+    file: &DataFile,
+    first_row_id: Option<i64>,
+    spec: &PartitionSpec,
+    schema: &SchemaRef,
+    version: FormatVersion,
+) -> Result<DataFile> {
     if version != FormatVersion::V3 || first_row_id == file.first_row_id() {
         return Ok(file.clone());
     }
@@ -331,4 +338,3 @@ fn bins(manifests: Vec<ManifestFile>, target: i64) -> Vec<Vec<ManifestFile>> {
     }
     bins.into_iter().map(|(_, bin)| bin).collect()
 }
-

@@ -154,8 +154,9 @@ mod tests {
     }
 
     fn records() -> impl Strategy<Value = Vec<Record>> {
-        prop::collection::vec((0..6_u8, 0..4_i64, 0..3_u8, 0..3_i32), 0..60)
-            .prop_map(|records| (0..).zip(records).map(|(offset, (id, time, order, partition))| (id, time, order, partition, offset)).collect())
+        prop::collection::vec((0..6_u8, 0..4_i64, 0..3_u8, 0..3_i32), 0..60).prop_map(|records| {
+            (0..).zip(records).map(|(offset, (id, time, order, partition))| (id, time, order, partition, offset)).collect()
+        })
     }
 
     proptest! {

@@ -32,10 +32,16 @@ fn main() -> ExitCode {
 async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run(args, &cli.global, &observer).await,
-        Command::Plan(args) => answer(&cli.global, async { commands::plan::planned(&read(&args.job)?).await }.await, |planned| planned.text()),
-        Command::Init(args) => answer(&cli.global, async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text()),
+        Command::Plan(args) => {
+            answer(&cli.global, async { commands::plan::planned(&read(&args.job)?).await }.await, |planned| planned.text())
+        }
+        Command::Init(args) => {
+            answer(&cli.global, async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text())
+        }
         Command::Status(args) => {
-            answer(&cli.global, async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await, |status| status.text())
+            answer(&cli.global, async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await, |status| {
+                status.text()
+            })
         }
         Command::Check(args) => match read(&args.job) {
             Err(error) => failed(&error),

@@ -74,7 +74,12 @@ pub(crate) fn set_property(key: String, value: String) -> TableUpdate {
 }
 
 /// The standard entries of a snapshot summary, plus ours.
-pub(crate) fn summary(files: &FileSet, superseded: &[&DataFile], parent: Option<&Summary>, own: BTreeMap<String, String>) -> Summary {
+pub(crate) fn summary(
+    files: &FileSet,
+    superseded: &[&DataFile],
+    parent: Option<&Summary>,
+    own: BTreeMap<String, String>,
+) -> Summary {
     let mut added = Tally::default();
     let mut removed = Tally::default();
     let new = || files.data.iter().chain(files.deletes.iter().map(|(_, file)| file));
@@ -182,9 +187,14 @@ mod tests {
 
         let parent = Summary {
             operation: Operation::Append,
-            additional_properties: [("total-records", "7"), ("total-delete-files", "1"), ("total-position-deletes", "3"), ("total-files-size", "10")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into(),
+            additional_properties: [
+                ("total-records", "7"),
+                ("total-delete-files", "1"),
+                ("total-position-deletes", "3"),
+                ("total-files-size", "10"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
         };
         let summary = summary(&set(&[&data], &[&delete]), &[&delete], Some(&parent), BTreeMap::new()).additional_properties;
         assert_eq!(summary["total-records"], "10");

@@ -157,7 +157,8 @@ async fn descends(table: &LoadedTable, from: i64, to: i64) -> Result<bool> {
         if at == to {
             return Ok(true);
         }
-        let exists = table.file_io.exists(&log.metadata_file).await.doing(|| format!("look for metadata file `{}`", log.metadata_file))?;
+        let exists =
+            table.file_io.exists(&log.metadata_file).await.doing(|| format!("look for metadata file `{}`", log.metadata_file))?;
         if !exists {
             return Ok(false);
         }

@@ -62,7 +62,11 @@ impl Buffered {
 
     /// Without rows.
     pub(super) fn none() -> Self {
-        Self { rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())), entries: Vec::new(), keep: Vec::new() }
+        Self {
+            rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
+            entries: Vec::new(),
+            keep: Vec::new(),
+        }
     }
 
     /// Says which entry the row belongs to; rows are told in order. None: the row is not kept.
@@ -99,13 +103,19 @@ impl Buffered {
         if alive == self.keep.len() {
             return Ok(Some((rows, entries)));
         }
-        let rows = filter_record_batch(&rows, &BooleanArray::from(self.keep)).map_err(|e| Error::broken(format!("filter rows: {e}")))?;
+        let rows =
+            filter_record_batch(&rows, &BooleanArray::from(self.keep)).map_err(|e| Error::broken(format!("filter rows: {e}")))?;
         Ok(Some((rows, entries)))
     }
 }
 
 /// Fills `columns` of `rows` with stored values: row `i` takes them from `kept[stored[i]]`, a batch of one row, or stays null.
-pub(super) fn carry_over(rows: &RecordBatch, columns: &[String], kept: &[RecordBatch], stored: &[Option<usize>]) -> Result<RecordBatch> {
+pub(super) fn carry_over(
+    rows: &RecordBatch,
+    columns: &[String],
+    kept: &[RecordBatch],
+    stored: &[Option<usize>],
+) -> Result<RecordBatch> {
     let broken = |e: arrow::error::ArrowError| Error::broken(format!("carry stored values over: {e}"));
     let schema = rows.schema();
     let mut arrays: Vec<ArrayRef> = rows.columns().to_vec();
@@ -114,7 +124,8 @@ pub(super) fn carry_over(rows: &RecordBatch, columns: &[String], kept: &[RecordB
         let null = new_null_array(schema.field(at).data_type(), 1);
         let mut sources: Vec<&dyn Array> = vec![null.as_ref()];
         for batch in kept {
-            sources.push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
+            sources
+                .push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
         }
         let picks: Vec<(usize, usize)> = stored.iter().map(|stored| (stored.map_or(0, |i| i + 1), 0)).collect();
         arrays[at] = interleave(&sources, &picks).map_err(broken)?;
@@ -125,6 +136,7 @@ pub(super) fn carry_over(rows: &RecordBatch, columns: &[String], kept: &[RecordB
 /// All rows and their entries as one batch.
 pub(super) fn joined(parts: Vec<(RecordBatch, Vec<u32>)>) -> Result<Vec<(RecordBatch, Vec<u32>)>> {
     let Some((first, _)) = parts.first() else { return Ok(parts) };
-    let rows = concat_batches(&first.schema(), parts.iter().map(|(rows, _)| rows)).map_err(|e| Error::broken(format!("join rows: {e}")))?;
+    let rows = concat_batches(&first.schema(), parts.iter().map(|(rows, _)| rows))
+        .map_err(|e| Error::broken(format!("join rows: {e}")))?;
     Ok(vec![(rows, parts.into_iter().flat_map(|(_, entries)| entries).collect())])
 }

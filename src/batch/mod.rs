@@ -3,8 +3,8 @@
 //! Owns the rows between decode and commit. Never commits anything; what it holds in memory is bounded, and it says when that
 //! bound is near so that the pull can be cut.
 
-pub(crate) mod pipeline;
 mod buffer;
+pub(crate) mod pipeline;
 mod rejects;
 
 use std::collections::BTreeMap;
@@ -94,7 +94,9 @@ impl<'a> MergeColumns<'a> {
     /// For the current schema of a table.
     pub(crate) fn new(merge: &'a MergeConfig, schema: &ArrowSchemaRef, unsupplied: Vec<String>) -> Result<Self> {
         let index = |name: &String| {
-            schema.index_of(name).map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `[merge]` in the job file"))
+            schema
+                .index_of(name)
+                .map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `[merge]` in the job file"))
         };
         let indexes = |names: &[String]| names.iter().map(index).collect::<Result<Vec<_>>>();
         let types = |at: &[usize]| at.iter().map(|&i| schema.field(i).data_type().clone()).collect::<Vec<_>>();
@@ -172,15 +174,20 @@ enum Sorted {
 
 impl<'a, C: Catalog> Assembly<'a, C> {
     /// An empty batch. `unsupplied`: columns of the table that the job does not fill.
-    pub(crate) fn new(spec: &'a BatchSpec<'a>, unsupplied: Vec<String>, rejects: RejectSink<'a, C>, observer: &'a dyn Observer) -> Result<Self> {
+    pub(crate) fn new(
+        spec: &'a BatchSpec<'a>,
+        unsupplied: Vec<String>,
+        rejects: RejectSink<'a, C>,
+        observer: &'a dyn Observer,
+    ) -> Result<Self> {
         let schema = arrow_schema(spec.table)?;
         let (columns, event_times) = match &spec.config.mode {
             Mode::Merge(merge) => (Some(MergeColumns::new(merge, &schema, unsupplied)?), None),
             Mode::Append { event_time: None } => (None, None),
             Mode::Append { event_time: Some(name) } => {
-                let at = schema
-                    .index_of(name)
-                    .map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `merge.event_time` in the job file"))?;
+                let at = schema.index_of(name).map_err(|_| {
+                    Error::setup(format!("the table has no column `{name}`"), "see `merge.event_time` in the job file")
+                })?;
                 (None, Some((at, VersionCodec::new(schema.field(at).data_type().clone(), &[])?)))
             }
         };
@@ -308,7 +315,14 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     }
 
     /// Offers a version; answers its entry if it survives for now.
-    fn offer(&mut self, key: &[u8], version: crate::keys::Version, record: &Record, place: Place, current: &mut Buffered) -> Option<u32> {
+    fn offer(
+        &mut self,
+        key: &[u8],
+        version: crate::keys::Version,
+        record: &Record,
+        place: Place,
+        current: &mut Buffered,
+    ) -> Option<u32> {
         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
         match dedupe.offer(key, version, (record.partition, record.offset), place) {
             Offered::First(entry) => Some(entry),
@@ -510,7 +524,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
 }
 
 fn arrow_schema(table: &LoadedTable) -> Result<ArrowSchemaRef> {
-    schema_to_arrow_schema(table.metadata.current_schema())
-        .map(Arc::new)
-        .map_err(|e| Error::setup(format!("the schema of table `{}` has no Arrow form: {e}", table.ident), "tidegate cannot write this table"))
+    schema_to_arrow_schema(table.metadata.current_schema()).map(Arc::new).map_err(|e| {
+        Error::setup(format!("the schema of table `{}` has no Arrow form: {e}", table.ident), "tidegate cannot write this table")
+    })
 }

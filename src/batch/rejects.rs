@@ -46,9 +46,15 @@ impl<'a, C: Catalog> RejectSink<'a, C> {
         }
         if self.open.is_none() {
             let table = self.door.open_or_create().await?;
-            let schema = schema_to_arrow_schema(table.metadata.current_schema())
-                .map_err(|e| Error::setup(format!("rejects table `{}`: {e}", self.door.ident), "name another table in `[rejects] table`"))?;
-            let target = WriteTarget { metadata: table.metadata, store: self.door.store.clone(), names: self.door.names.clone(), memory_max: 32 << 20 };
+            let schema = schema_to_arrow_schema(table.metadata.current_schema()).map_err(|e| {
+                Error::setup(format!("rejects table `{}`: {e}", self.door.ident), "name another table in `[rejects] table`")
+            })?;
+            let target = WriteTarget {
+                metadata: table.metadata,
+                store: self.door.store.clone(),
+                names: self.door.names.clone(),
+                memory_max: 32 << 20,
+            };
             self.open = Some((Arc::new(schema), DataWriter::new(target)?));
         }
         let (schema, writer) = self.open.as_mut().expect("opened above");

@@ -75,8 +75,13 @@ impl Checked {
 
 /// Tests everything, however much fails.
 pub async fn check(config: &Config) -> Checked {
-    let mut checked =
-        Checked { tidegate: env!("CARGO_PKG_VERSION"), command: "check", job: config.name.clone(), exit_code: 0, tests: Vec::new() };
+    let mut checked = Checked {
+        tidegate: env!("CARGO_PKG_VERSION"),
+        command: "check",
+        job: config.name.clone(),
+        exit_code: 0,
+        tests: Vec::new(),
+    };
     checked.add("job file", Ok(format!("job `{}`", config.name)));
     let table = table(config).await;
     let loaded = table.as_ref().ok().cloned();

@@ -112,11 +112,16 @@ impl Planned {
     pub fn text(&self) -> String {
         let head = match (self.empty, self.planned) {
             (true, _) => format!("{}: nothing new in {}; a run would commit nothing\n", self.job, self.topic),
-            (false, 0) => format!("{}: a run would commit batch {} to pin its offsets, without reading any\n", self.job, self.batch),
-            (false, planned) => format!("{}: a run would read {planned} of {} offsets as batch {}\n", self.job, self.lag, self.batch),
+            (false, 0) => {
+                format!("{}: a run would commit batch {} to pin its offsets, without reading any\n", self.job, self.batch)
+            }
+            (false, planned) => {
+                format!("{}: a run would read {planned} of {} offsets as batch {}\n", self.job, self.lag, self.batch)
+            }
         };
         let known = |offset: Option<i64>| offset.map_or_else(|| "unreachable".to_owned(), |offset| offset.to_string());
-        let mut rows = vec![["partition", "start", "end", "offsets", "earliest", "last stable", "high watermark"].map(str::to_owned).to_vec()];
+        let mut rows =
+            vec![["partition", "start", "end", "offsets", "earliest", "last stable", "high watermark"].map(str::to_owned).to_vec()];
         for p in &self.partitions {
             rows.push(vec![
                 p.partition.to_string(),
@@ -131,7 +136,10 @@ impl Planned {
         let mut text = head + &columns(&rows);
         for p in &self.partitions {
             if let Some((start, end)) = p.skipped {
-                text.push_str(&format!("partition {}: offsets {start} to {end} are gone from Kafka and would be skipped\n", p.partition));
+                text.push_str(&format!(
+                    "partition {}: offsets {start} to {end} are gone from Kafka and would be skipped\n",
+                    p.partition
+                ));
             }
         }
         text

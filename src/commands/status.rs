@@ -118,7 +118,10 @@ impl Status {
         match &self.last_batch {
             None => text.push_str("no batch yet\n"),
             Some(last) => {
-                text.push_str(&format!("last batch  {} (epoch {}), snapshot {}, run {}\n", last.batch, last.epoch, last.snapshot_id, last.planned_at));
+                text.push_str(&format!(
+                    "last batch  {} (epoch {}), snapshot {}, run {}\n",
+                    last.batch, last.epoch, last.snapshot_id, last.planned_at
+                ));
                 let named: Vec<String> =
                     last.records.named().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
                 text.push_str(&format!("records     {}\n", if named.is_empty() { "none".into() } else { named.join(", ") }));
@@ -127,7 +130,9 @@ impl Status {
         text.push_str(&format!("watermark   {}\n", self.watermark.as_deref().unwrap_or("none yet")));
         match (self.lag_records, &self.broker_error) {
             (Some(lag), _) => text.push_str(&format!("lag         {lag} offsets\n")),
-            (None, error) => text.push_str(&format!("lag         unknown: {}\n", error.as_deref().unwrap_or("the broker did not answer"))),
+            (None, error) => {
+                text.push_str(&format!("lag         unknown: {}\n", error.as_deref().unwrap_or("the broker did not answer")))
+            }
         }
         if let Some(seconds) = self.lag_seconds {
             text.push_str(&format!("newest      event time {seconds:.0} s ago\n"));

@@ -9,4 +9,6 @@ use crate::error::Result;
 use crate::job::Run;
 
 /// Placeholder until merged.
-pub async fn demo(_dir: Option<&Path>, _out: &mut impl Write, _run: &Run) -> Result<()> { Ok(()) }
+pub async fn demo(_dir: Option<&Path>, _out: &mut impl Write, _run: &Run) -> Result<()> {
+    Ok(())
+}

@@ -71,7 +71,14 @@ enum Place {
 }
 
 impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
-    pub(super) fn new(job: &'a Job<'a, S, C>, pulled: Pulled, collected: Collected, reached: Reached, names: FileNames, began_ms: i64) -> Self {
+    pub(super) fn new(
+        job: &'a Job<'a, S, C>,
+        pulled: Pulled,
+        collected: Collected,
+        reached: Reached,
+        names: FileNames,
+        began_ms: i64,
+    ) -> Self {
         let progress = progress(job, &pulled, &collected, &reached);
         let base = pulled.table.clone();
         Self { job, base, pulled, collected, reached, names, began_ms, progress, attempts: Vec::new(), unclear: false }
@@ -203,7 +210,10 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         for (partition, start) in &plan.starts {
             let end = self.progress.end[partition];
             assert!(*start <= end, "partition {partition} goes back from {start} to {end}");
-            assert!(plan.ranges.get(partition).map_or(*start, |at| at.range.end()) >= end, "partition {partition} was read past its plan");
+            assert!(
+                plan.ranges.get(partition).map_or(*start, |at| at.range.end()) >= end,
+                "partition {partition} was read past its plan"
+            );
         }
     }
 
@@ -217,7 +227,9 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         }
         let state = state::find(table, &self.job.config.table.branch, &self.job.config.name).await?;
         Ok(match &state.found {
-            Some((progress, snapshot)) if self.attempts.contains(snapshot) || progress.batch_id == self.progress.batch_id => Place::Done(*snapshot),
+            Some((progress, snapshot)) if self.attempts.contains(snapshot) || progress.batch_id == self.progress.batch_id => {
+                Place::Done(*snapshot)
+            }
             found if found.as_ref().map(|(_, snapshot)| *snapshot) == self.pulled.state.snapshot_id() => Place::Next,
             _ => Place::Moved,
         })
@@ -368,7 +380,8 @@ struct Retry {
 
 impl Retry {
     fn of(metadata: &TableMetadata) -> Self {
-        let number = |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
+        let number =
+            |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
         Self {
             retries: u32::try_from(number("commit.retry.num-retries", 4)).unwrap_or(4),
             min_wait: Duration::from_millis(number("commit.retry.min-wait-ms", 100)),

@@ -144,13 +144,19 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             warnings: Vec::new(),
         };
         let mut up_to: Option<Offsets> = None;
+        // One ordinal for the whole run: no two batches of a drain share a file name.
+        let names = FileNames::new(&self.config.name, self.run.id);
         loop {
             let first_run = options.first_run && ended.batches.is_empty();
-            let end = self.batch(first_run, options.drain, &mut up_to, &mut ended).await;
+            let end = self.batch(&names, first_run, options.drain, &mut up_to, &mut ended).await;
             let went_on = matches!(&end, Ok(BatchEnd::Committed));
             ended.outcome = match end {
                 Ok(BatchEnd::Committed) => {
-                    if self.stop.requested().is_some() { Ok(Outcome::Interrupted) } else { Ok(Outcome::Committed) }
+                    if self.stop.requested().is_some() {
+                        Ok(Outcome::Interrupted)
+                    } else {
+                        Ok(Outcome::Committed)
+                    }
                 }
                 // A drain that has committed something has done its work when nothing is left.
                 Ok(_) | Err(Error::Interrupted { .. }) if !ended.batches.is_empty() => ended.outcome,
@@ -168,14 +174,21 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     }
 
     /// One batch from plan to commit; pulled anew where the table changed so that what was pulled no longer fits.
-    async fn batch(&self, first_run: bool, drain: bool, up_to: &mut Option<Offsets>, ended: &mut Ended) -> Result<BatchEnd> {
+    async fn batch(
+        &self,
+        names: &FileNames,
+        first_run: bool,
+        drain: bool,
+        up_to: &mut Option<Offsets>,
+        ended: &mut Ended,
+    ) -> Result<BatchEnd> {
         for redo in 0..REDOS_MAX {
             self.observer.phase(Phase::Plan);
             let table = self.load().await?;
             let supplied = Supplied::of(self.config, &table)?;
             let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
             state::may_begin(&state, &table, &self.config.name, first_run)?;
-            self.settle_rejects(&table, &state, &mut ended.warnings).await?;
+            self.settle_rejects(names, &table, &state, &mut ended.warnings).await?;
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 
@@ -195,7 +208,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 return Ok(BatchEnd::Skipped);
             }
             let pulled = Pulled { table, state, bounds, plan, supplied, redo };
-            match self.collect_and_commit(pulled, ended).await? {
+            match self.collect_and_commit(names, pulled, ended).await? {
                 Some(end) => return Ok(end),
                 None => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
             }
@@ -235,9 +248,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         plan.lag < self.config.limits.min_offsets_per_trigger && self.run.started_at < progress.planned_at.saturating_add(delay)
     }
 
-    async fn collect_and_commit(&self, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
+    async fn collect_and_commit(&self, names: &FileNames, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
         let began_ms = (self.run.now_ms)();
-        let names = FileNames::new(&self.config.name, self.run.id);
         let names = names.attempt(pulled.redo * 100);
         let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
         let door = self.rejects(&names);

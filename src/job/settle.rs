@@ -19,14 +19,22 @@ use crate::state::State;
 
 impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// Appends rejects that a dead run left pending, and takes out those of batches that a rollback undid.
-    pub(super) async fn settle_rejects(&self, table: &LoadedTable, state: &State, warnings: &mut Vec<String>) -> Result<()> {
+    pub(super) async fn settle_rejects(
+        &self,
+        names: &FileNames,
+        table: &LoadedTable,
+        state: &State,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
         let Some(progress) = state.progress() else { return Ok(()) };
-        let names = FileNames::new(&self.config.name, self.run.id).attempt(9_000);
-        let door = self.rejects(&names);
+        let door = self.rejects(names);
         if state.rolled_back {
             let undone = door.undo_after(progress.epoch, progress.batch).await?;
             if undone > 0 {
-                warnings.push(format!("the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`", door.ident));
+                warnings.push(format!(
+                    "the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`",
+                    door.ident
+                ));
             }
         }
         let Some(pending) = &progress.rejects else { return Ok(()) };
@@ -37,7 +45,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         if door.files_exist(pending).await? {
             return door.append(progress.epoch, progress.batch, pending).await;
         }
-        let again = self.pull_rejects_again(table, progress, pending, &door, &names).await?;
+        let again = self.pull_rejects_again(table, progress, pending, &door, names).await?;
         door.append(progress.epoch, progress.batch, &again).await
     }
 

@@ -136,7 +136,10 @@ impl Values {
             return None;
         }
         Some(match array.data_type() {
-            DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => {
+            DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => {
                 let numbers = match array.data_type() {
                     // Dates do not cast to 64 bits directly.
                     DataType::Date32 => cast(&cast(array, &DataType::Int32).ok()?, &DataType::Int64).ok()?,

@@ -125,9 +125,10 @@ impl FileReader {
         let rows = self.rows();
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for &position in positions {
-            let at = usize::try_from(position).ok().filter(|&at| at < rows).ok_or_else(|| {
-                Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location))
-            })?;
+            let at = usize::try_from(position)
+                .ok()
+                .filter(|&at| at < rows)
+                .ok_or_else(|| Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location)))?;
             match ranges.last_mut() {
                 Some(range) if range.end == at => range.end += 1,
                 _ => ranges.push(at..at + 1),

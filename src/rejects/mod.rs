@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use iceberg::TableIdent;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, PartitionSpec, SortOrder, Struct, TableMetadataBuilder,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, PartitionSpec, SortOrder, Struct,
+    TableMetadataBuilder,
 };
 use serde::{Deserialize, Serialize};
 
@@ -191,7 +192,15 @@ impl<C: Catalog> Rejects<'_, C> {
     }
 
     /// One attempt; `false` asks for another one on a fresh load, which also settles an unclear answer.
-    async fn commit(&self, table: &LoadedTable, live: &LiveFiles, files: &FileSet, done: Done, purpose: &str, attempt: u32) -> Result<bool> {
+    async fn commit(
+        &self,
+        table: &LoadedTable,
+        live: &LiveFiles,
+        files: &FileSet,
+        done: Done,
+        purpose: &str,
+        attempt: u32,
+    ) -> Result<bool> {
         let names = self.names.attempt(attempt);
         let value = serde_json::to_string(&done).expect("two numbers always serialize");
         let summary = BTreeMap::from([

@@ -118,7 +118,10 @@ impl RejectRows {
                     "topic" => same(&origin.topic),
                     "partition" => Arc::new(Int32Array::from(std::mem::take(&mut rows.partitions))),
                     "offset" => Arc::new(Int64Array::from(std::mem::take(&mut rows.offsets))),
-                    "timestamp" => Arc::new(TimestampMicrosecondArray::from(std::mem::take(&mut rows.timestamps)).with_data_type(field.data_type().clone())),
+                    "timestamp" => Arc::new(
+                        TimestampMicrosecondArray::from(std::mem::take(&mut rows.timestamps))
+                            .with_data_type(field.data_type().clone()),
+                    ),
                     "key" => Arc::new(rows.keys.finish()),
                     "value" => Arc::new(rows.values.finish()),
                     "headers" => Arc::clone(&headers),
@@ -131,13 +134,22 @@ impl RejectRows {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let batch = RecordBatch::try_new(Arc::clone(schema), columns)
-            .map_err(|e| Error::setup(format!("the rejects table does not have tidegate's columns: {e}"), "rename it, or name another in `[rejects] table`"))?;
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| {
+            Error::setup(
+                format!("the rejects table does not have tidegate's columns: {e}"),
+                "rename it, or name another in `[rejects] table`",
+            )
+        })?;
         Ok(Some(batch))
     }
 
     fn headers(&mut self, schema: &ArrowSchemaRef) -> Result<ArrayRef> {
-        let unfit = || Error::setup("column `headers` of the rejects table is not a map<string, binary>", "name another table in `[rejects] table`");
+        let unfit = || {
+            Error::setup(
+                "column `headers` of the rejects table is not a map<string, binary>",
+                "name another table in `[rejects] table`",
+            )
+        };
         let field = schema.field_with_name("headers").map_err(|_| unfit())?;
         let DataType::Map(entries, sorted) = field.data_type() else { return Err(unfit()) };
         let DataType::Struct(pair) = entries.data_type() else { return Err(unfit()) };
