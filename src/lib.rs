@@ -1,33 +1,108 @@
 //! tidegate moves a bounded range of a Kafka topic into an Apache Iceberg table, exactly once, and exits.
+//!
+//! A scheduler starts it; it reads its offsets from the table's last snapshot, pulls a bounded range, keeps the latest version of
+//! each id, merges into the table, and commits rows, offsets and watermark in one snapshot. It keeps no state but the table's.
+//!
+//! ```text
+//! job file ─► table state ─► plan ─► pull ─► decode ─► judge, dedupe ─► match ─► write ─► merge, deletes ─► commit ─► report
+//!             offsets,       end     Kafka   Arrow     late, future,    rows of  Parquet  what each row     one       stdout,
+//!             watermark      offsets                   latest per id    the head          does to the head  snapshot  metrics
+//! ```
+//!
+//! # The house
+//!
+//! Rooms in reading order. A *pure* room has no `async fn`, no I/O, no clock and no randomness: what it is given decides what it
+//! answers.
+//!
+//! | room | owns | kind |
+//! | --- | --- | --- |
+//! | `cli` | the command line, as data | pure |
+//! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status` | I/O |
+//! | `job` | the run as one straight line, and every decision to retry, stop or go on | shell |
+//! | `config` | a job file that cannot be wrong, or all its mistakes | pure |
+//! | `offsets` | partitions, offsets, half-open ranges, what a topic holds | pure |
+//! | `counts` | the accounts of a batch | pure |
+//! | `progress` | what a snapshot says about a job: its codec, and the batch id | pure |
+//! | `state` | where a job stands in a table: the walk over ancestors, and when the table property may be trusted | I/O |
+//! | `plan` | which offsets one batch reads | pure |
+//! | `watermark` | which records are late or in the future, and where the next batch is judged from | pure |
+//! | `source` | Kafka: a topic's bounds, and exactly a plan's records | I/O |
+//! | `decode` | bytes to Arrow columns; a bad record becomes a reject | pure |
+//! | `batch` | one batch as it comes together: three threads, bounded memory, written as it fills | shell |
+//! | `keys` | ids and versions as bytes that can be hashed and compared | pure |
+//! | `dedupe` | one version per id within a batch, and where its row is | pure |
+//! | `live` | what is alive at a snapshot, and the match of a batch's ids against it | I/O |
+//! | `merge` | what each surviving version does to the head | pure |
+//! | `write` | Parquet data files, position deletes and deletion vectors, with their metrics | I/O |
+//! | `deletes` | at most one live delete file, or vector, per data file | I/O |
+//! | `names` | names of a run's files | pure |
+//! | `rejects` | the rejects table: each reject of a committed batch, once | I/O |
+//! | `snapshot` | what a new snapshot is: files, summary, requirements | pure |
+//! | `commit` | manifests, and one change of the table out of a draft | I/O |
+//! | `catalog` | the only door to the head of a table: load, create, swap | I/O |
+//! | `table` | a table made from a job file, and whether an existing one fits | pure |
+//! | `storage` | every byte, through one `object_store` client per bucket | I/O |
+//! | `observe` | what a run tells its watcher | pure |
+//! | `report` | what a run did, as text, JSON, result file and metrics | pure |
+//! | `terminal` | progress bars and logs on stderr | edge |
+//! | `demo` | a run to look at: in-process broker, generated articles, local table | edge |
+//! | `error` | why a run failed, in terms of who acts next, and its exit code | pure |
+//!
+//! # Why nothing is lost and nothing comes twice
+//!
+//! The argument is in [`job`], in the order of the code. In short: a batch starts where the table's state ends; rows and offsets
+//! enter the table in one compare-and-swap of its head; an answer that is unclear is settled by reading the ancestry again, never by
+//! guessing; and the laws of a batch (each record has one outcome, each insert and update is one live row, no offset goes back)
+//! are asserted before every swap, in release builds too.
+//!
+//! # A batch in memory
+//!
+//! Chunks of about 1 MiB flow from the pulling thread to the decoder to the assembly. Rows wait in memory until they fill their
+//! share of `limits.memory_limit`, are matched against the head, and are written; a row that a later version beats after that is
+//! taken out by a delete in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
+//!
+//! Data files are kept over commit retries: on a new head only the match, the merge and the deletes are made again. What cannot be
+//! kept (another schema, another partition spec, a row that was not written since an earlier head beat it) sends the batch through
+//! the pull again.
+//!
+//! # Where later work fits
+//!
+//! A REST catalog or PostgreSQL stands beside `catalog::sql` behind the same trait, and passes the same conformance suite; S3 and the
+//! others are one arm in `storage`; a key index is asked for in `live::lookup` before a file's id column is read.
 
-pub(crate) mod batch;
-pub mod catalog;
 pub mod cli;
 pub mod commands;
-pub(crate) mod commit;
+pub mod job;
+
 pub mod config;
 pub mod counts;
-pub(crate) mod decode;
-pub(crate) mod dedupe;
-pub(crate) mod deletes;
-pub mod demo;
-pub mod error;
-pub mod job;
-pub(crate) mod keys;
-pub(crate) mod live;
-pub(crate) mod merge;
-pub(crate) mod names;
-pub mod observe;
 pub mod offsets;
 pub mod plan;
 pub mod progress;
-pub(crate) mod rejects;
-pub mod report;
-pub(crate) mod snapshot;
-pub mod source;
 pub(crate) mod state;
-pub(crate) mod storage;
-pub(crate) mod table;
-pub mod terminal;
 pub mod watermark;
+
+pub(crate) mod batch;
+pub(crate) mod decode;
+pub(crate) mod dedupe;
+pub(crate) mod keys;
+pub mod source;
+
+pub(crate) mod deletes;
+pub(crate) mod live;
+pub(crate) mod merge;
+pub(crate) mod names;
+pub(crate) mod rejects;
 pub(crate) mod write;
+
+pub mod catalog;
+pub(crate) mod commit;
+pub(crate) mod snapshot;
+pub mod storage;
+pub(crate) mod table;
+
+pub mod demo;
+pub mod error;
+pub mod observe;
+pub mod report;
+pub mod terminal;

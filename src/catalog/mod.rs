@@ -5,7 +5,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod metadata_file;
-pub(crate) mod sql;
+pub mod sql;
 
 use std::fmt;
 use std::future::Future;

@@ -53,7 +53,7 @@ const SWAP: &str = "UPDATE iceberg_tables SET metadata_location = $1, previous_m
 
 /// One catalog of a database; connects when first asked.
 #[derive(Debug)]
-pub(crate) struct SqlCatalog {
+pub struct SqlCatalog {
     name: String,
     database: PathBuf,
     warehouse: String,

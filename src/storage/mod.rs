@@ -31,7 +31,7 @@ use crate::error::{BoxError, Error, Result};
 
 /// All storage of one process. Clones share clients and counts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Store {
+pub struct Store {
     // Iceberg wants a storage that can be sent elsewhere; one that arrives there opens its own clients.
     #[serde(skip)]
     shared: Arc<Shared>,
