@@ -69,7 +69,7 @@ async fn a_position_delete_file_belongs_to_one_data_file() {
     assert_eq!(columns, [("file_path", false, &"2147483546".to_owned()), ("pos", false, &"2147483545".to_owned())]);
     assert!(content.column(0).as_string::<i32>().iter().all(|path| path == Some(&long)));
     let found = content.column(1).as_primitive::<Int64Type>();
-    assert!(found.values().iter().map(|&pos| pos as u64).eq(positions));
+    assert!(found.values().iter().map(|&pos| u64::try_from(pos).unwrap()).eq(positions));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ fn columns(numbers: &[Option<i64>]) -> Vec<Column> {
     use PrimitiveType as P;
     let small = |n: i64| i32::try_from(n % 100_000).unwrap();
     let float = |n: i64| if n % 5 == 0 { f64::NAN } else { small(n) as f64 / 8.0 };
+    let single = |n: i64| if n % 5 == 0 { f32::NAN } else { small(n) as f32 / 8.0 };
     let bytes = |n: i64| n.to_be_bytes();
     let wide = |n: i64| i128::from(n) * 1_000_000_007;
     let map = |f: &dyn Fn(i64) -> L| numbers.iter().map(|n| n.map(f)).collect::<Vec<_>>();
@@ -76,14 +77,14 @@ fn columns(numbers: &[Option<i64>]) -> Vec<Column> {
     let p = |precision| P::Decimal { precision, scale: 2 };
     let column = |kind, array: ArrayRef, values| Column { kind, array, values };
     let doubles: ArrayRef = Arc::new(each().map(|n| n.map(float)).collect::<Float64Array>());
-    let floats: ArrayRef = Arc::new(each().map(|n| n.map(|n| float(n) as f32)).collect::<Float32Array>());
+    let floats: ArrayRef = Arc::new(each().map(|n| n.map(single)).collect::<Float32Array>());
     let dates: ArrayRef = Arc::new(each().map(|n| n.map(small)).collect::<Date32Array>());
     let times: ArrayRef = Arc::new(each().map(|n| n.map(|n| n.rem_euclid(86_400_000_000))).collect::<Time64MicrosecondArray>());
     vec![
         column(P::Boolean, Arc::new(each().map(|n| n.map(|n| n > 0)).collect::<BooleanArray>()), map(&|n| L::Boolean(n > 0))),
         column(P::Int, Arc::new(each().map(|n| n.map(small)).collect::<Int32Array>()), map(&|n| L::Int(small(n)))),
         column(P::Long, Arc::new(longs()), map(&L::Long)),
-        column(P::Float, floats, map(&|n| L::Float((float(n) as f32).into()))),
+        column(P::Float, floats, map(&|n| L::Float(single(n).into()))),
         column(P::Double, doubles, map(&|n| L::Double(float(n).into()))),
         column(P::Date, dates, map(&|n| L::Int(small(n)))),
         column(P::Time, times, map(&|n| L::Long(n.rem_euclid(86_400_000_000)))),
