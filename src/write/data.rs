@@ -31,6 +31,8 @@ use crate::write::sort::Sorter;
 
 /// Rows encoded between two looks at sizes and memory.
 const SLICE_ROWS: usize = 8_192;
+/// Small partitions that one thread encodes between two looks.
+const FILES_PER_LANE: usize = 16;
 /// What an upload may hold back before it sends a part.
 const UPLOAD_BYTES: usize = 10 << 20;
 /// Page buffers and dictionaries of a column before its first value.
@@ -50,6 +52,7 @@ pub(crate) struct DataWriter {
     open: BTreeMap<Box<[u8]>, OpenFile>,
     finished: Vec<WrittenFile>,
     locations: Vec<String>,
+    /// Threads that encode at once.
     lanes: usize,
 }
 
@@ -83,6 +86,8 @@ struct OpenFile {
     nans: NanCounts,
     upload: Upload,
     uploaded: usize,
+    /// Memory held when it was last looked at: after every write.
+    held: usize,
 }
 
 /// How rows are arranged: pure, and shared with the thread that does it.
@@ -109,8 +114,7 @@ impl DataWriter {
     /// Writes nothing yet.
     pub(crate) fn new(target: WriteTarget) -> Result<Self> {
         let metadata = &target.metadata;
-        let (schema, spec, order) =
-            (metadata.current_schema(), metadata.default_partition_spec(), metadata.default_sort_order());
+        let (schema, spec, order) = (metadata.current_schema(), metadata.default_partition_spec(), metadata.default_sort_order());
         let arrow = iceberg::arrow::schema_to_arrow_schema(schema)
             .map_err(|e| Error::setup(format!("the table's schema cannot be written as Parquet: {e}"), ""))?;
         let uuids: Vec<i32> = schema
@@ -151,8 +155,13 @@ impl DataWriter {
         let mut pieces = joined(tokio::task::spawn_blocking(move || layout.arrange(&input)).await)??;
         let mut places = vec![RowPlace::default(); batch.num_rows()];
         while !pieces.is_empty() {
-            self.write_slices(&mut pieces, kept, &mut places).await?;
-            pieces.retain(|piece| piece.written < piece.batch.num_rows());
+            let mut next = 0;
+            while next < pieces.len() {
+                let end = next + together(&pieces[next..], self.lanes);
+                self.write_slices(&mut pieces[next..end], kept, &mut places).await?;
+                next = end;
+            }
+            pieces.retain(|piece| piece.rows_left() > 0);
         }
         if self.layout.sorter.is_some() {
             // Only the rows of one call are in order among each other.
@@ -170,16 +179,12 @@ impl DataWriter {
 
     /// Bytes held by open files.
     pub(crate) fn memory(&self) -> usize {
-        self.open.values().map(|file| self.memory_of(file)).sum()
+        self.open.values().map(|file| file.held).sum()
     }
 
     /// Every location started, for clean-up after a known refusal.
     pub(crate) fn written(&self) -> Vec<String> {
         self.locations.clone()
-    }
-
-    fn memory_of(&self, file: &OpenFile) -> usize {
-        file.encoder.memory() + file.uploaded.min(UPLOAD_BYTES) + COLUMN_BYTES * self.plain.parquet.num_columns()
     }
 
     /// The batch in the exact schema of a file, with lineage columns where ids are kept.
@@ -196,37 +201,33 @@ impl DataWriter {
             .map_err(|e| Error::broken(format!("a batch does not have the table's schema: {e}")))
     }
 
-    /// Writes the next slice of every piece. Pieces are encoded side by side, everything else in their order.
+    /// Writes the next slice of some pieces. They are encoded side by side, everything else is done in their order.
     async fn write_slices(&mut self, pieces: &mut [Piece], lineage: bool, places: &mut [RowPlace]) -> Result<()> {
-        // As many pieces as there are lanes keep every lane busy; more would only hold more files open at once.
-        for pieces in pieces.chunks_mut(self.lanes) {
-            let mut files = Vec::with_capacity(pieces.len());
-            for piece in pieces.iter() {
-                files.push(self.take_file(piece, lineage).await?);
-            }
-            let mut jobs = Vec::with_capacity(pieces.len());
-            for (piece, file) in pieces.iter_mut().zip(&mut files) {
-                let rows = (piece.batch.num_rows() - piece.written).min(SLICE_ROWS);
-                let slice = file.fit(piece.batch.slice(piece.written, rows))?;
-                piece.place(rows, file, places);
-                file.nans.add(&slice);
-                jobs.push((&mut file.encoder, slice));
-            }
-            encode(jobs, self.lanes).await?;
-            for (piece, mut file) in pieces.iter().zip(files) {
-                if file.encoder.group_bytes() >= self.settings.row_group_bytes {
-                    file.encoder.end_group().await?;
-                }
-                file.drain().await?;
-                if file.encoder.bytes() >= self.settings.file_bytes {
-                    self.finish_file(file).await?;
-                } else {
-                    self.open.insert(piece.key.clone(), file);
-                }
-            }
-            self.shrink().await?;
+        let mut files = Vec::with_capacity(pieces.len());
+        for piece in pieces.iter() {
+            files.push(self.take_file(piece, lineage).await?);
         }
-        Ok(())
+        let mut jobs = Vec::with_capacity(pieces.len());
+        for (piece, file) in pieces.iter_mut().zip(&mut files) {
+            let rows = piece.rows_left().min(SLICE_ROWS);
+            let slice = file.fit(piece.batch.slice(piece.written, rows))?;
+            piece.place(rows, file, places);
+            file.nans.add(&slice);
+            jobs.push((&mut file.encoder, slice));
+        }
+        encode(jobs, self.lanes).await?;
+        for (piece, mut file) in pieces.iter().zip(files) {
+            if file.encoder.group_bytes() >= self.settings.row_group_bytes {
+                file.encoder.end_group().await?;
+            }
+            file.drain().await?;
+            if file.encoder.bytes() >= self.settings.file_bytes {
+                self.finish_file(file).await?;
+            } else {
+                self.open.insert(piece.key.clone(), file);
+            }
+        }
+        self.shrink().await
     }
 
     /// The open file of a piece's partition, or a new one.
@@ -255,13 +256,14 @@ impl DataWriter {
             nans: NanCounts::new(metadata.current_schema(), &self.settings.modes),
             upload,
             uploaded: 0,
+            held: 0,
         })
     }
 
     /// Brings memory below its bound.
     async fn shrink(&mut self) -> Result<()> {
         while self.memory() > self.target.memory_max {
-            let largest = self.open.iter().max_by_key(|(_, file)| self.memory_of(file)).map(|(key, _)| key.clone());
+            let largest = self.open.iter().max_by_key(|(_, file)| file.held).map(|(key, _)| key.clone());
             let Some(key) = largest else { return Ok(()) };
             let mut file = self.open.remove(&key).expect("it was just found");
             if file.encoder.memory() >= GROUP_BYTES_MIN {
@@ -319,11 +321,28 @@ impl OpenFile {
             self.uploaded += block.len();
             self.upload.write(block).await?;
         }
+        self.held = self.encoder.memory() + self.uploaded.min(UPLOAD_BYTES) + self.encoder.columns() * COLUMN_BYTES;
         Ok(())
     }
 }
 
+/// How many pieces are encoded side by side: enough rows to keep every lane busy, and no more files at once than that takes.
+fn together(pieces: &[Piece], lanes: usize) -> usize {
+    let mut rows = 0;
+    let slices = pieces.iter().map(|piece| piece.rows_left().min(SLICE_ROWS));
+    let enough = slices.take(lanes * FILES_PER_LANE).take_while(|slice| {
+        let more = rows < SLICE_ROWS * lanes;
+        rows += slice;
+        more
+    });
+    enough.count()
+}
+
 impl Piece {
+    fn rows_left(&self) -> usize {
+        self.batch.num_rows() - self.written
+    }
+
     /// Gives the next `rows` rows their places at the end of a file.
     fn place(&mut self, rows: usize, file: &mut OpenFile, places: &mut [RowPlace]) {
         for row in self.written..self.written + rows {

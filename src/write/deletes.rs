@@ -59,8 +59,7 @@ fn encoded(path: &str, positions: &RoaringTreemap, properties: WriterProperties)
     let mut buffer = Vec::new();
     let options =
         ArrowWriterOptions::new().with_properties(properties).with_schema_root("table".to_owned()).with_skip_arrow_metadata(true);
-    let mut writer =
-        ArrowWriter::try_new_with_options(&mut buffer, Arc::clone(&schema), options).map_err(|e| broken(&e))?;
+    let mut writer = ArrowWriter::try_new_with_options(&mut buffer, Arc::clone(&schema), options).map_err(|e| broken(&e))?;
     // A treemap iterates in ascending order, which is the order that the file must have.
     let mut left = positions.iter();
     loop {

@@ -20,6 +20,9 @@ use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 use crate::error::{Error, Result};
 
 const BLOCK_BYTES: usize = 4 << 20;
+/// The crate looks at a page's size only between writes, or every 1,024 values: wide values must come in smaller steps, or a page
+/// grows to a thousand of them.
+const STEP_BYTES: usize = 1 << 20;
 
 /// The columns of a file, in Arrow's and in Parquet's words.
 #[derive(Debug, Clone)]
@@ -102,6 +105,11 @@ impl Encoder {
     /// Estimated size of the row group in progress.
     pub(super) fn group_bytes(&self) -> usize {
         self.leaves().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+    }
+
+    /// Number of leaf columns.
+    pub(super) fn columns(&self) -> usize {
+        self.file.schema_descr().num_columns()
     }
 
     /// Memory held.
@@ -213,10 +221,15 @@ fn share(mut work: Vec<Work>, lanes: usize) -> Vec<Vec<Work>> {
 }
 
 fn run(mut lane: Vec<Work>) -> Result<Vec<Work>> {
-    for Work { column, array, .. } in &mut lane {
-        let leaves = compute_leaves(&column.field, array).map_err(broken)?;
-        for (writer, leaf) in column.leaves.iter_mut().zip(&leaves) {
-            writer.write(leaf).map_err(broken)?;
+    for Work { column, array, cost, .. } in &mut lane {
+        let rows = array.len();
+        let step = (rows.saturating_mul(STEP_BYTES) / (*cost).max(1)).max(1);
+        for start in (0..rows).step_by(step) {
+            let array = array.slice(start, step.min(rows - start));
+            let leaves = compute_leaves(&column.field, &array).map_err(broken)?;
+            for (writer, leaf) in column.leaves.iter_mut().zip(&leaves) {
+                writer.write(leaf).map_err(broken)?;
+            }
         }
     }
     Ok(lane)

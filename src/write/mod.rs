@@ -75,3 +75,6 @@ impl FileDeletes<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

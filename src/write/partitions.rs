@@ -94,8 +94,7 @@ impl Partitioner {
         let mut partitions: Vec<Vec<Option<Literal>>> = vec![Vec::with_capacity(values.len()); rows.len()];
         for (values, kind) in values.iter().zip(&self.types) {
             let taken = take(values, &rows, None).map_err(|e| Error::broken(format!("partition values: {e}")))?;
-            let literals =
-                arrow_primitive_to_literal(&taken, kind).map_err(|e| Error::broken(format!("partition values: {e}")))?;
+            let literals = arrow_primitive_to_literal(&taken, kind).map_err(|e| Error::broken(format!("partition values: {e}")))?;
             for (partition, literal) in partitions.iter_mut().zip(literals) {
                 partition.push(literal);
             }
