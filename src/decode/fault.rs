@@ -70,17 +70,20 @@ pub(super) struct Fault {
     reason: RejectReason,
     path: String,
     what: String,
+    /// Whether `what` names a byte position, to which a path would add nothing.
+    at_byte: bool,
 }
 
 impl Fault {
     #[cold]
     pub(super) fn new(reason: RejectReason, what: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, path: String::new(), what: what.into() })
+        Box::new(Self { reason, path: String::new(), what: what.into(), at_byte: false })
     }
 
     #[cold]
     pub(super) fn syntax(at: usize, what: &str) -> Box<Self> {
-        Self::new(RejectReason::Undecodable, format!("not JSON at byte {at}: {what}"))
+        let what = format!("not JSON at byte {at}: {what}");
+        Box::new(Self { reason: RejectReason::Undecodable, path: String::new(), what, at_byte: true })
     }
 
     /// A value that does not fit: `found` is its own text, `why` says more where the kind alone is not the reason.
@@ -96,36 +99,35 @@ impl Fault {
     }
 
     #[cold]
-    pub(super) fn inside_field(mut self: Box<Self>, name: &str) -> Box<Self> {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{}{dot}{}", excerpt(name), self.path);
-        self
+    pub(super) fn inside_field(self: Box<Self>, name: &str) -> Box<Self> {
+        self.inside(&excerpt(name))
     }
 
     #[cold]
-    pub(super) fn inside_index(mut self: Box<Self>, index: usize) -> Box<Self> {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("[{index}]{dot}{}", self.path);
-        self
+    pub(super) fn inside_index(self: Box<Self>, index: usize) -> Box<Self> {
+        self.inside(&format!("[{index}]"))
     }
 
     #[cold]
-    pub(super) fn inside_key(mut self: Box<Self>, key: &str) -> Box<Self> {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("[\"{}\"]{dot}{}", excerpt(key), self.path);
-        self
+    pub(super) fn inside_key(self: Box<Self>, key: &str) -> Box<Self> {
+        self.inside(&format!("[\"{}\"]", excerpt(key)))
     }
 
-    /// The sentence for a person. A syntax error has its byte position, so a path would add nothing.
+    /// The sentence for a person.
     pub(super) fn detail(&self) -> String {
-        if self.path.is_empty() || self.what.starts_with("not JSON") {
-            return self.what.clone();
-        }
-        format!("`{}` {}", self.path, self.what)
+        if self.path.is_empty() { self.what.clone() } else { format!("`{}` {}", self.path, self.what) }
     }
 
     pub(super) fn into_reject(self: Box<Self>, record: u32) -> Reject {
         Reject { record, reason: self.reason, detail: self.detail() }
+    }
+
+    fn inside(mut self: Box<Self>, part: &str) -> Box<Self> {
+        if !self.at_byte {
+            let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+            self.path = format!("{part}{dot}{}", self.path);
+        }
+        self
     }
 }
 

@@ -120,9 +120,7 @@ impl KeyDecoder {
                     Err(fault) => Err(fault),
                 };
                 match filled {
-                    Err(_) if first != b'"' => {
-                        self.columns.fill_only(|slot| slot.fill_leaf(|leaf| leaf.push_text(text), text))
-                    }
+                    Err(_) if first != b'"' => self.columns.fill_only(|slot| slot.fill_leaf(|leaf| leaf.push_text(text), text)),
                     filled => filled,
                 }
             }

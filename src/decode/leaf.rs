@@ -221,11 +221,13 @@ impl Leaf {
         matches!(self, Self::Str(_))
     }
 
-    /// Makes room for about `rows` rows like those before.
-    pub(super) fn reserve(&mut self, rows: usize) {
+    /// Makes room for about `rows` rows like those before, but not for more than `bytes_max` bytes of text: one large value must
+    /// not let the next chunk ask for that much per row.
+    pub(super) fn reserve(&mut self, rows: usize, bytes_max: usize) {
         // Only texts are large enough for growing by copying to be felt.
         if let Self::Str(strings) = self {
-            strings.values = StringBuilder::with_capacity(rows, rows * (strings.mean + strings.mean / 8));
+            strings.values =
+                StringBuilder::with_capacity(rows, rows.saturating_mul(strings.mean + strings.mean / 8).min(bytes_max));
         }
     }
 
@@ -325,9 +327,7 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Result<i128, Mismatch> {
 
 fn double(scalar: Scalar<'_>) -> Result<f64, Mismatch> {
     match scalar {
-        Scalar::Number(number) => {
-            number.text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or(RANGE)
-        }
+        Scalar::Number(number) => number.text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or(RANGE),
         Scalar::Text("NaN") => Ok(f64::NAN),
         Scalar::Text("Infinity") => Ok(f64::INFINITY),
         Scalar::Text("-Infinity") => Ok(f64::NEG_INFINITY),
@@ -337,9 +337,7 @@ fn double(scalar: Scalar<'_>) -> Result<f64, Mismatch> {
 
 fn float(scalar: Scalar<'_>) -> Result<f32, Mismatch> {
     match scalar {
-        Scalar::Number(number) => {
-            number.text.parse().ok().filter(|value: &f32| value.is_finite()).ok_or(RANGE)
-        }
+        Scalar::Number(number) => number.text.parse().ok().filter(|value: &f32| value.is_finite()).ok_or(RANGE),
         Scalar::Text("NaN") => Ok(f32::NAN),
         Scalar::Text("Infinity") => Ok(f32::INFINITY),
         Scalar::Text("-Infinity") => Ok(f32::NEG_INFINITY),

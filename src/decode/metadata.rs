@@ -11,7 +11,7 @@ use super::json::Scalar;
 use super::nested::Slot;
 use crate::config::{FormatConfig, MetadataKind};
 use crate::error::{Error, Result};
-use crate::source::{Chunk, Record};
+use crate::source::{Chunk, Header, Record};
 
 /// Headers of one record whose names are compared pair by pair; more of them are hashed.
 const PAIRWISE_MAX: usize = 16;
@@ -36,7 +36,13 @@ impl MetadataColumn {
     }
 
     /// Appends the record's value.
-    pub(super) fn fill(&mut self, topic: &str, chunk: &Chunk, record: &Record, value: &[u8]) -> std::result::Result<(), Box<Fault>> {
+    pub(super) fn fill(
+        &mut self,
+        topic: &str,
+        chunk: &Chunk,
+        record: &Record,
+        value: &[u8],
+    ) -> std::result::Result<(), Box<Fault>> {
         let slot = &mut self.slot;
         let filled = match self.kind {
             MetadataKind::Topic => slot.fill_leaf(|leaf| leaf.push(Scalar::Text(topic)), "the topic"),
@@ -50,7 +56,7 @@ impl MetadataColumn {
                 Some(key) => slot.fill_leaf(|leaf| leaf.push_bytes(chunk.bytes(key)), "the record's key"),
                 None => slot.fill_null("is missing: the record has no key"),
             },
-            MetadataKind::Headers => slot.fill_map(headers(chunk, record).into_iter()),
+            MetadataKind::Headers => headers(slot, chunk, &chunk.headers[record.headers.range()]),
             MetadataKind::Sha256 => sha256(slot, value),
         };
         filled.map_err(|fault| self.slot.inside(fault))
@@ -60,8 +66,8 @@ impl MetadataColumn {
         self.slot.settle(rows);
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.slot.reserve(rows);
+    pub(super) fn reserve(&mut self, rows: usize, bytes_max: usize) {
+        self.slot.reserve(rows, bytes_max);
     }
 
     pub(super) fn finish(&mut self) -> ArrayRef {
@@ -69,20 +75,18 @@ impl MetadataColumn {
     }
 }
 
-/// The record's headers in their order, without those that a later one of the same name replaces.
-fn headers<'a>(chunk: &'a Chunk, record: &Record) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-    let all: Vec<_> = chunk.headers[record.headers.range()]
-        .iter()
-        .map(|header| (chunk.bytes(header.name), header.value.map(|value| chunk.bytes(value))))
-        .collect();
-    if all.len() <= PAIRWISE_MAX {
-        let is_last = |at: usize| !all[at + 1..].iter().any(|later| later.0 == all[at].0);
-        return (0..all.len()).filter(|&at| is_last(at)).map(|at| all[at]).collect();
+/// Appends the headers in their order, without those that a later one of the same name replaces.
+fn headers(slot: &mut Slot, chunk: &Chunk, headers: &[Header]) -> std::result::Result<(), Box<Fault>> {
+    let name = |header: &Header| chunk.bytes(header.name);
+    let entry = |header: &Header| (chunk.bytes(header.name), header.value.map(|value| chunk.bytes(value)));
+    if headers.len() <= PAIRWISE_MAX {
+        let is_last = |at: &usize| !headers[at + 1..].iter().any(|later| name(later) == name(&headers[*at]));
+        return slot.fill_map((0..headers.len()).filter(is_last).map(|at| entry(&headers[at])));
     }
-    let mut seen = HashSet::with_capacity(all.len());
-    let mut last: Vec<_> = all.into_iter().rev().filter(|header| seen.insert(header.0)).collect();
+    let mut seen = HashSet::with_capacity(headers.len());
+    let mut last: Vec<_> = headers.iter().rev().filter(|header| seen.insert(name(header))).collect();
     last.reverse();
-    last
+    slot.fill_map(last.into_iter().map(entry))
 }
 
 fn sha256(slot: &mut Slot, value: &[u8]) -> std::result::Result<(), Box<Fault>> {

@@ -22,8 +22,8 @@
 //! | list | an array |
 //! | map | an object, whose keys are texts of the key type; the order is kept |
 //!
-//! `null` and an absent field are null, and a reject where the column is required. A field that stands twice in an object that
-//! becomes columns is a reject, as is any text that is not JSON, even inside fields without a column.
+//! `null` and an absent field are null, and a reject where the column is required. A column's field that stands twice in one
+//! object is a reject, as is a key that stands twice in a map, and any text that is not JSON, even inside a field without a column.
 
 mod fault;
 mod json;
@@ -163,8 +163,8 @@ impl Decoder {
     pub(crate) fn decode(&mut self, chunk: &Chunk) -> Decoded {
         assert_bounded(chunk);
         let count = chunk.records.len();
-        self.supplied.reserve(count);
-        self.metadata.iter_mut().for_each(|column| column.reserve(count));
+        self.supplied.reserve(count, chunk.arena.len());
+        self.metadata.iter_mut().for_each(|column| column.reserve(count, chunk.arena.len()));
         let mut origins = Vec::with_capacity(count);
         let (mut rejects, mut tombstones, mut filtered) = (Vec::new(), Vec::new(), 0);
         let mut kept = BooleanBufferBuilder::new(count);
@@ -236,7 +236,10 @@ impl Decoder {
 /// The table's schema in Arrow, in the exact types that iceberg's own writers use.
 fn arrow_schema(schema: &SchemaRef) -> Result<ArrowSchemaRef> {
     schema_to_arrow_schema(schema).map(Arc::new).map_err(|e| {
-        Error::setup(format!("the table's schema cannot be held in memory: {e}"), "remove the column, or leave this table to another writer")
+        Error::setup(
+            format!("the table's schema cannot be held in memory: {e}"),
+            "remove the column, or leave this table to another writer",
+        )
     })
 }
 

@@ -194,10 +194,10 @@ impl Slot {
         assert_eq!(self.filled, rows, "a fault leaves at most one row begun in `{}`", self.name);
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
+    pub(super) fn reserve(&mut self, rows: usize, bytes_max: usize) {
         match &mut self.column {
-            Column::Leaf(leaf) => leaf.reserve(rows),
-            Column::Struct(column) => column.reserve(rows),
+            Column::Leaf(leaf) => leaf.reserve(rows, bytes_max),
+            Column::Struct(column) => column.reserve(rows, bytes_max),
             Column::List(_) | Column::Map(_) => (),
         }
     }
@@ -231,8 +231,9 @@ impl StructColumn {
         })
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.slots.iter_mut().for_each(|slot| slot.reserve(rows));
+    /// Makes room for about `rows` rows like those before, in no column for more than `bytes_max` bytes of text.
+    pub(super) fn reserve(&mut self, rows: usize, bytes_max: usize) {
+        self.slots.iter_mut().for_each(|slot| slot.reserve(rows, bytes_max));
     }
 
     /// Appends one row of a single column.

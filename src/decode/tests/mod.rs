@@ -130,21 +130,28 @@ fn bytes_that_are_not_utf8_and_deep_nesting_are_undecodable() {
     assert_eq!(decoded.origins, [1]);
     let details: Vec<_> = decoded.rejects.iter().map(|reject| (reject.record, reject.reason, reject.detail.as_str())).collect();
     let deep = "not JSON at byte 132: nested deeper than 128 levels";
-    assert_eq!(details, [
-        (0, RejectReason::Undecodable, "not JSON at byte 8: the bytes are not UTF-8"),
-        (2, RejectReason::Undecodable, deep),
-        (3, RejectReason::Undecodable, deep),
-    ]);
+    assert_eq!(
+        details,
+        [
+            (0, RejectReason::Undecodable, "not JSON at byte 8: the bytes are not UTF-8"),
+            (2, RejectReason::Undecodable, deep),
+            (3, RejectReason::Undecodable, deep),
+        ]
+    );
 }
 
 #[test]
 fn a_large_value_is_a_row_like_any_other() {
     let mut decoder = Decoder::new(spec(schema(&[("id", "string")]))).unwrap();
     let text = "a\\\"é ".repeat(4 << 20);
-    let decoded = decoder.decode(&chunk(&["{\"id\":\"1\"}".to_owned(), format!("{{\"id\":\"{text}\"}}"), "{\"id\":\"2\"}".to_owned()]));
+    let decoded =
+        decoder.decode(&chunk(&["{\"id\":\"1\"}".to_owned(), format!("{{\"id\":\"{text}\"}}"), "{\"id\":\"2\"}".to_owned()]));
     let ids = decoded.rows.column(0).as_string::<i32>();
     assert_eq!((ids.value(0), ids.value(2), decoded.rejects.len()), ("1", "2", 0));
     assert_eq!(ids.value(1), "a\"é ".repeat(4 << 20));
+    // Room is made by the mean of the chunk before, but never more than the chunk could need.
+    let many = decoder.decode(&chunk(&vec!["{\"id\":\"1\"}"; 50_000]));
+    assert!(many.rows.get_array_memory_size() < 4 << 20);
 }
 
 #[test]
@@ -282,8 +289,19 @@ fn keys_of_tombstones_become_ids() {
     };
     let text = ids(&[("id", "string")], &["id"], &[Some("{\"id\":1}"), None, Some("")]);
     assert_eq!(text, ["{\"id\":1}", "! it is null", ""]);
-    let long = ids(&[("id", "long")], &["id"], &[Some("7"), Some("{\"id\":8,\"x\":1}"), Some("x"), Some("\"7\""), Some("null"), Some("9")]);
-    let expected = ["7", "8", "! `id` should be long but is x", "! `id` should be long but is \"7\"", "! `id` should be long but is null", "9"];
+    let long = ids(
+        &[("id", "long")],
+        &["id"],
+        &[Some("7"), Some("{\"id\":8,\"x\":1}"), Some("x"), Some("\"7\""), Some("null"), Some("9")],
+    );
+    let expected = [
+        "7",
+        "8",
+        "! `id` should be long but is x",
+        "! `id` should be long but is \"7\"",
+        "! `id` should be long but is null",
+        "9",
+    ];
     assert_eq!(long, expected);
     let bare = "550e8400-e29b-41d4-a716-446655440000";
     let digits = "12345678123456781234567812345678";
@@ -291,11 +309,10 @@ fn keys_of_tombstones_become_ids() {
     assert_eq!(uuid, [&bare.replace('-', ""), &bare.replace('-', ""), digits, "! `id` should be uuid but is x (not a UUID)"]);
     let date = ids(&[("d", "date")], &["d"], &[Some("2024-01-01"), Some("86400000"), Some("2024-01-32")]);
     assert_eq!(date, ["2024-01-01", "1970-01-02", "! `d` should be date but is 2024-01-32 (not YYYY-MM-DD)"]);
-    let two = ids(&[("a", "string"), ("x", "int"), ("b", "int")], &["b", "a"], &[
-        Some(r#"{"a":"k","b":1,"x":9}"#),
-        Some(r#"{"a":"k"}"#),
-        Some("k"),
-        Some(r#"{"b":2,"a":"k"}"#),
-    ]);
+    let two = ids(
+        &[("a", "string"), ("x", "int"), ("b", "int")],
+        &["b", "a"],
+        &[Some(r#"{"a":"k","b":1,"x":9}"#), Some(r#"{"a":"k"}"#), Some("k"), Some(r#"{"b":2,"a":"k"}"#)],
+    );
     assert_eq!(two, ["1 k", "! `b` is missing", "! not JSON at byte 0: expected a value", "2 k"]);
 }
