@@ -118,7 +118,7 @@ impl Fault {
         if self.path.is_empty() { self.what.clone() } else { format!("`{}` {}", self.path, self.what) }
     }
 
-    pub(super) fn into_reject(self: Box<Self>, record: u32) -> Reject {
+    pub(super) fn reject(&self, record: u32) -> Reject {
         Reject { record, reason: self.reason, detail: self.detail() }
     }
 

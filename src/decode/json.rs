@@ -456,3 +456,27 @@ fn first_special(word: u64) -> Option<usize> {
     let special = quotes | backslashes | controls;
     (special != 0).then(|| usize::try_from(special.trailing_zeros() / 8).expect("below 8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn plain_text_ends_at_the_first_special_byte(
+            plain in vec(prop_oneof![0x20u8..=0xff, Just(b' '), Just(b'!'), Just(b'#'), Just(b'['), Just(b']')], 0..200),
+            special in prop_oneof![Just(b'"'), Just(b'\\'), 0u8..0x20],
+            at in any::<prop::sample::Index>(),
+        ) {
+            let naive = |bytes: &[u8]| bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(bytes.len());
+            prop_assert_eq!(plain_len(&plain), naive(&plain));
+            let mut bytes: Vec<_> = plain.into_iter().filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
+            let at = at.index(bytes.len() + 1);
+            bytes.insert(at, special);
+            prop_assert_eq!(plain_len(&bytes), at);
+        }
+    }
+}

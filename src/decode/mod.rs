@@ -15,7 +15,8 @@
 //! | string | a string |
 //! | date | `"YYYY-MM-DD"`; a number is an instant in `[format] epoch_unit`, whose day in UTC it is |
 //! | time | `"HH:MM:SS[.fraction]"`; a number counts `epoch_unit` since midnight |
-//! | timestamp, timestamptz | ISO 8601 with `T` or a space, up to 9 fractional digits, finer ones than the column's dropped; a number counts `epoch_unit` since the epoch. Without an offset a timestamptz is in UTC; a timestamp takes no offset but UTC |
+//! | timestamptz | ISO 8601 with `T` or a space, up to 9 fractional digits, finer ones than the column's dropped; in UTC where it has no offset; a number counts `epoch_unit` since the epoch |
+//! | timestamp | the same, but with no offset other than UTC |
 //! | uuid | 32 hexadecimal digits, with hyphens or without |
 //! | binary, fixed(n) | base64, standard or URL-safe, padded or not |
 //! | struct | an object; field names match exactly |
@@ -47,7 +48,7 @@ use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::SchemaRef;
 
 pub(crate) use fault::{Reject, RejectReason};
-pub(crate) use key::{DecodedKeys, KeyDecoder};
+pub(crate) use key::KeyDecoder;
 
 use crate::config::{FormatConfig, MetadataKind, Tombstones};
 use crate::error::{Error, Result};
@@ -174,7 +175,7 @@ impl Decoder {
                     Tombstones::Delete => tombstones.push(at),
                     Tombstones::Ignore => filtered += 1,
                     Tombstones::Reject => {
-                        rejects.push(Fault::new(RejectReason::NullValue, "the record has no value").into_reject(at));
+                        rejects.push(Fault::new(RejectReason::NullValue, "the record has no value").reject(at));
                     }
                 }
                 continue;
@@ -185,7 +186,7 @@ impl Decoder {
                 Ok(()) => origins.push(at),
                 Err(fault) => {
                     self.settle(kept.len());
-                    rejects.push(fault.into_reject(at));
+                    rejects.push(fault.reject(at));
                 }
             }
         }

@@ -19,16 +19,16 @@ enum Cell {
     /// Bits, so that NaN equals itself.
     Real(u64),
     Bytes(Vec<u8>),
-    Many(Vec<Cell>),
+    Many(Vec<Self>),
 }
 
 /// A type without field ids.
 #[derive(Debug, Clone)]
 enum Shape {
     Primitive(PrimitiveType),
-    Struct(Vec<(bool, Shape)>),
-    List(bool, Box<Shape>),
-    Map(bool, Box<Shape>),
+    Struct(Vec<(bool, Self)>),
+    List(bool, Box<Self>),
+    Map(bool, Box<Self>),
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
