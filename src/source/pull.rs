@@ -43,7 +43,7 @@ pub(super) struct Feed<'a> {
     pub(super) topic: &'a str,
 }
 
-/// See [`crate::source::Source::pull`].
+/// See [`crate::source::Source::pull`]. The leader epoch of an end that only an end-of-partition event showed is not known here.
 pub(super) fn pull(
     feed: &Feed<'_>,
     ranges: &BTreeMap<Partition, StartAt>,
@@ -227,9 +227,8 @@ impl<'a, 's> Pull<'a, 's> {
             return judge(self.feed.topic, partition, lane, offset, failure);
         }
         if lane.end <= offset {
-            // The position knows the epoch of a control marker, which is no record. Short of the end it knows nothing.
-            let position = self.feed.consumer.position(partition).filter(|(next, _)| lane.end <= *next);
-            lane.move_to(lane.end, position.and_then(|(_, epoch)| epoch), now);
+            // The event knows no epoch, and librdkafka's position forgets it here: an event in a batch counts as a record.
+            lane.move_to(lane.end, None, now);
             self.progress = true;
             self.close_if_done(partition);
         }
