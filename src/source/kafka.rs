@@ -21,7 +21,7 @@ use crate::source::ffi::ask::{Answer, Isolation, Pending};
 use crate::source::ffi::{Consumer, Failure, Leaders};
 use crate::source::health::{Health, is_denial};
 use crate::source::pull::{self, Feed};
-use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop};
+use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
 const OURS: &[(&str, &str)] = &[
@@ -63,7 +63,7 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 /// A topic of a Kafka cluster.
-pub struct Kafka {
+pub(crate) struct Kafka {
     topic: String,
     brokers: String,
     consumer: Consumer,
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Kafka {
 impl Kafka {
     /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
     /// never joined: librdkafka assigns nothing without a name.
-    pub fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+    pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULTS {
             config.set(*name, *value);
@@ -236,7 +236,7 @@ struct Hope<'a> {
 
 impl<'a> Hope<'a> {
     fn new(kafka: &'a Kafka, answer_max: Duration) -> Self {
-        Self { kafka, asked: Instant::now(), answer_max, all_down_since: None }
+        Self { kafka, asked: now(), answer_max, all_down_since: None }
     }
 
     fn left(&self) -> Duration {
@@ -252,7 +252,7 @@ impl<'a> Hope<'a> {
         if !health.all_down() {
             self.all_down_since = None;
         }
-        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_MAX;
+        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= REFUSED_MAX;
         if hopeless || self.left().is_zero() {
             let silent = || format!("no answer within {} s", self.answer_max.as_secs());
             return Err(Error::unavailable(doing(), health.unreachable().unwrap_or_else(silent)));

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
 use crate::source::ffi::{Batch, Consumer, Failure, Leaders, Message};
 use crate::source::health::{Health, is_denial};
-use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop};
+use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop, now};
 
 /// A chunk is handed over when it holds this much: large enough that handing over costs nothing, small enough to stay in cache.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -77,7 +77,7 @@ fn start(feed: &Feed<'_>, ranges: &BTreeMap<Partition, StartAt>, limits: &PullLi
     }
     // What was queued before a seek is thrown away by librdkafka, so nothing unconfirmed is read. A partition that still ends
     // what the last pull wanted of it starts a little later.
-    let asked = Instant::now();
+    let asked = now();
     while !feed.consumer.seek(&known, limits.stall_timeout).map_err(|failure| Error::unavailable(doing(), failure))? {
         if asked.elapsed() >= limits.stall_timeout {
             return Err(Error::unavailable(doing(), "the client did not get ready"));
@@ -400,7 +400,7 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { started: Instant::now(), paused: Duration::ZERO }
+        Self { started: now(), paused: Duration::ZERO }
     }
 
     fn total(&self) -> Duration {
@@ -412,7 +412,7 @@ impl Clock {
     }
 
     fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
+        let started = now();
         let result = work();
         self.paused += started.elapsed();
         result

@@ -130,6 +130,9 @@ pub(in crate::source) struct Answer<'c> {
     client: PhantomData<&'c Consumer>,
 }
 
+/// A partition's offset, and the leader epoch of it where the broker keeps them.
+pub(in crate::source) type Listed = (Partition, Result<(Offset, Option<i32>), Failure>);
+
 impl Answer<'_> {
     /// What [`Consumer::topic_id`] asked for: the two halves of the UUID, the more significant one first; zero where the broker
     /// keeps none.
@@ -152,9 +155,8 @@ impl Answer<'_> {
         }
     }
 
-    /// What [`Consumer::list_offsets`] asked for, and the leader epoch of each offset where the broker keeps them; offset `-1` where
-    /// no record is at or after the time.
-    pub(in crate::source) fn offsets(&self) -> Vec<(Partition, Result<(Offset, Option<i32>), Failure>)> {
+    /// What [`Consumer::list_offsets`] asked for; offset `-1` where no record is at or after the time.
+    pub(in crate::source) fn offsets(&self) -> Vec<Listed> {
         // SAFETY: as in `topic_id`.
         unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(self.event.as_ptr());
@@ -203,7 +205,7 @@ impl Drop for Answer<'_> {
 
 /// # Safety
 /// A live element.
-unsafe fn outcome(element: *const sys::rd_kafka_topic_partition_t) -> (Partition, Result<(Offset, Option<i32>), Failure>) {
+unsafe fn outcome(element: *const sys::rd_kafka_topic_partition_t) -> Listed {
     // SAFETY: said by the caller.
     let (element, epoch) = unsafe { (&*element, sys::rd_kafka_topic_partition_get_leader_epoch(element)) };
     match element.err {
