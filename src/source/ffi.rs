@@ -166,20 +166,6 @@ impl Consumer {
         unsafe { take_error(sys::rd_kafka_incremental_unassign(self.client.as_ptr(), list.0.as_ptr())) }
     }
 
-    /// The next offset after all that was taken from the queue, control markers included, and the epoch of the last of it.
-    pub(super) fn position(&self, partition: Partition) -> Option<(Offset, Option<i32>)> {
-        let list = List::new(&self.topic_name, [(partition, NO_OFFSET, None)]);
-        // SAFETY: client and list are live; the call writes into the list's one element.
-        unsafe {
-            if sys::rd_kafka_position(self.client.as_ptr(), list.0.as_ptr()) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return None;
-            }
-            let element = (*list.0.as_ptr()).elems;
-            let epoch = sys::rd_kafka_topic_partition_get_leader_epoch(element);
-            ((*element).offset >= 0).then_some(((*element).offset, (epoch >= 0).then_some(epoch)))
-        }
-    }
-
     /// Room for records, to be filled again and again.
     pub(super) fn batch(&self, records_max: usize) -> Batch<'_> {
         Batch { slots: vec![ptr::null_mut(); records_max], filled: 0, client: self }
@@ -296,7 +282,7 @@ impl Message<'_> {
         (time != -1).then_some((time, kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME))
     }
 
-    /// Epoch of the leader that wrote the record; none on a broker that keeps none.
+    /// Epoch of the leader that wrote the record; none on a broker that keeps none. Of an event it means nothing.
     pub(super) fn leader_epoch(&self) -> Option<i32> {
         // SAFETY: the message is live.
         let epoch = unsafe { sys::rd_kafka_message_leader_epoch(self.0) };
@@ -485,7 +471,6 @@ mod tests {
             }
         });
         assert_eq!(offsets, [0, 1]);
-        assert_eq!(consumer.position(0).map(|(next, _)| next), Some(2));
         drop(batch);
         consumer.unassign(&[0]).unwrap();
     }
@@ -513,7 +498,7 @@ mod tests {
         let answer = pending.poll(Duration::from_secs(10)).unwrap().unwrap();
         assert!(answer.topic_id().is_none());
         assert!(answer.altered().is_err());
-        assert!(matches!(answer.offsets()[..], [(0, Ok(0))]));
+        assert!(matches!(answer.offsets()[..], [(0, Ok((0, _)))]));
         // A request whose answer nobody waits for.
         drop(consumer.list_offsets(&[(0, -1)], ask::Isolation::ReadUncommitted, Duration::from_secs(10)));
     }

@@ -21,7 +21,7 @@ use crate::source::ffi::ask::{Answer, Isolation, Pending};
 use crate::source::ffi::{Consumer, Failure, Leaders};
 use crate::source::health::{Health, is_denial};
 use crate::source::pull::{self, Feed};
-use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop};
+use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
 const OURS: &[(&str, &str)] = &[
@@ -53,6 +53,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
+/// Epochs make the next start safer; a run does not wait longer for them.
+const EPOCHS_MAX: Duration = Duration::from_secs(2);
 /// How soon a refusal is noticed: while a broker is looked for, and while an answer is awaited.
 const LOOK: Duration = Duration::from_millis(250);
 const SLICE: Duration = Duration::from_millis(10);
@@ -61,7 +63,7 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 /// A topic of a Kafka cluster.
-pub struct Kafka {
+pub(crate) struct Kafka {
     topic: String,
     brokers: String,
     consumer: Consumer,
@@ -79,7 +81,7 @@ impl std::fmt::Debug for Kafka {
 impl Kafka {
     /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
     /// never joined: librdkafka assigns nothing without a name.
-    pub fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+    pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULTS {
             config.set(*name, *value);
@@ -150,7 +152,7 @@ impl Kafka {
         let mut refusal = None;
         for (partition, outcome) in self.wait(pending, ANSWER_MAX, &doing)?.offsets() {
             match outcome {
-                Ok(offset) => {
+                Ok((offset, _)) => {
                     offsets.insert(partition, offset);
                 }
                 Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
@@ -158,6 +160,30 @@ impl Kafka {
             }
         }
         Ok((offsets, refusal))
+    }
+
+    /// A leader epoch at or after the last record before each end, for ends that no record showed: that of the last stable offset,
+    /// which the end cannot be past. Without one the next pull starts unconfirmed, so a failure is no error.
+    fn epochs(&self, ends: &Offsets) -> BTreeMap<Partition, i32> {
+        if ends.is_empty() {
+            return BTreeMap::new();
+        }
+        let asked: Vec<_> = ends.keys().map(|&partition| (partition, LATEST)).collect();
+        let pending = self.list(&asked, Isolation::ReadCommitted);
+        let doing = || format!("ask for leader epochs of `{}`", self.topic);
+        match self.wait(&pending, EPOCHS_MAX, &doing) {
+            Ok(answer) => {
+                let usable = |(partition, outcome)| match outcome {
+                    Ok((last_stable, Some(epoch))) if last_stable >= ends[&partition] => Some((partition, epoch)),
+                    _ => None,
+                };
+                answer.offsets().into_iter().filter_map(usable).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the next run starts without leader epochs");
+                BTreeMap::new()
+            }
+        }
     }
 
     /// Waits for an answer, but no longer than there is hope for one.
@@ -210,7 +236,7 @@ struct Hope<'a> {
 
 impl<'a> Hope<'a> {
     fn new(kafka: &'a Kafka, answer_max: Duration) -> Self {
-        Self { kafka, asked: Instant::now(), answer_max, all_down_since: None }
+        Self { kafka, asked: now(), answer_max, all_down_since: None }
     }
 
     fn left(&self) -> Duration {
@@ -226,7 +252,7 @@ impl<'a> Hope<'a> {
         if !health.all_down() {
             self.all_down_since = None;
         }
-        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_MAX;
+        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= REFUSED_MAX;
         if hopeless || self.left().is_zero() {
             let silent = || format!("no answer within {} s", self.answer_max.as_secs());
             return Err(Error::unavailable(doing(), health.unreachable().unwrap_or_else(silent)));
@@ -310,7 +336,13 @@ impl Source for Kafka {
     ) -> Result<Reached> {
         let _one_at_a_time = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
         let feed = Feed { consumer: &self.consumer, health: &self.health, topic: &self.topic };
-        pull::pull(&feed, ranges, limits, stop, sink)
+        let mut reached = pull::pull(&feed, ranges, limits, stop, sink)?;
+        let moved = |partition: &Partition, end: &Offset| *end > ranges[partition].range.start();
+        let unknown = reached.ends.iter().filter(|(partition, end)| moved(partition, end));
+        let unknown: BTreeMap<_, _> =
+            unknown.filter(|(partition, _)| !reached.leader_epochs.contains_key(partition)).map(|(&p, &end)| (p, end)).collect();
+        reached.leader_epochs.extend(self.epochs(&unknown));
+        Ok(reached)
     }
 
     fn mirror(&self, group: &str, offsets: &Offsets) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
 use crate::source::ffi::{Batch, Consumer, Failure, Leaders, Message};
 use crate::source::health::{Health, is_denial};
-use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop};
+use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop, now};
 
 /// A chunk is handed over when it holds this much: large enough that handing over costs nothing, small enough to stay in cache.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub(super) struct Feed<'a> {
     pub(super) topic: &'a str,
 }
 
-/// See [`crate::source::Source::pull`].
+/// See [`crate::source::Source::pull`]. The leader epoch of an end that only an end-of-partition event showed is not known here.
 pub(super) fn pull(
     feed: &Feed<'_>,
     ranges: &BTreeMap<Partition, StartAt>,
@@ -77,7 +77,7 @@ fn start(feed: &Feed<'_>, ranges: &BTreeMap<Partition, StartAt>, limits: &PullLi
     }
     // What was queued before a seek is thrown away by librdkafka, so nothing unconfirmed is read. A partition that still ends
     // what the last pull wanted of it starts a little later.
-    let asked = Instant::now();
+    let asked = now();
     while !feed.consumer.seek(&known, limits.stall_timeout).map_err(|failure| Error::unavailable(doing(), failure))? {
         if asked.elapsed() >= limits.stall_timeout {
             return Err(Error::unavailable(doing(), "the client did not get ready"));
@@ -227,9 +227,8 @@ impl<'a, 's> Pull<'a, 's> {
             return judge(self.feed.topic, partition, lane, offset, failure);
         }
         if lane.end <= offset {
-            // The position knows the epoch of a control marker, which is no record. Short of the end it knows nothing.
-            let position = self.feed.consumer.position(partition).filter(|(next, _)| lane.end <= *next);
-            lane.move_to(lane.end, position.and_then(|(_, epoch)| epoch), now);
+            // The event knows no epoch, and librdkafka's position forgets it here: an event in a batch counts as a record.
+            lane.move_to(lane.end, None, now);
             self.progress = true;
             self.close_if_done(partition);
         }
@@ -401,7 +400,7 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { started: Instant::now(), paused: Duration::ZERO }
+        Self { started: now(), paused: Duration::ZERO }
     }
 
     fn total(&self) -> Duration {
@@ -413,7 +412,7 @@ impl Clock {
     }
 
     fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
+        let started = now();
         let result = work();
         self.paused += started.elapsed();
         result

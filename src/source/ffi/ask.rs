@@ -130,6 +130,9 @@ pub(in crate::source) struct Answer<'c> {
     client: PhantomData<&'c Consumer>,
 }
 
+/// A partition's offset, and the leader epoch of it where the broker keeps them.
+pub(in crate::source) type Listed = (Partition, Result<(Offset, Option<i32>), Failure>);
+
 impl Answer<'_> {
     /// What [`Consumer::topic_id`] asked for: the two halves of the UUID, the more significant one first; zero where the broker
     /// keeps none.
@@ -152,8 +155,8 @@ impl Answer<'_> {
         }
     }
 
-    /// What [`Consumer::list_offsets`] asked for; `-1` where no record is at or after the time.
-    pub(in crate::source) fn offsets(&self) -> Vec<(Partition, Result<Offset, Failure>)> {
+    /// What [`Consumer::list_offsets`] asked for; offset `-1` where no record is at or after the time.
+    pub(in crate::source) fn offsets(&self) -> Vec<Listed> {
         // SAFETY: as in `topic_id`.
         unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(self.event.as_ptr());
@@ -202,11 +205,11 @@ impl Drop for Answer<'_> {
 
 /// # Safety
 /// A live element.
-unsafe fn outcome(element: *const sys::rd_kafka_topic_partition_t) -> (Partition, Result<Offset, Failure>) {
+unsafe fn outcome(element: *const sys::rd_kafka_topic_partition_t) -> Listed {
     // SAFETY: said by the caller.
-    let element = unsafe { &*element };
+    let (element, epoch) = unsafe { (&*element, sys::rd_kafka_topic_partition_get_leader_epoch(element)) };
     match element.err {
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => (element.partition, Ok(element.offset)),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => (element.partition, Ok((element.offset, (epoch >= 0).then_some(epoch)))),
         code => (element.partition, Err(Failure::of(code))),
     }
 }

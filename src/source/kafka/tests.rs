@@ -1,5 +1,7 @@
 //! Against librdkafka's mock cluster: real sockets and Kafka's protocol, in this process.
 
+#![expect(clippy::disallowed_methods, reason = "that a wait ends soon is tested with a clock")]
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -301,6 +303,32 @@ fn a_broker_that_goes_down_stalls_and_one_that_comes_back_does_not() {
     let (reached, seen) = pull_all(&kafka, &[(0, 0, 5)], &GENEROUS);
     seen.assert_is(&[(0, 0, 5)]);
     assert_eq!(reached.unwrap().cut, None);
+}
+
+#[test]
+fn an_end_of_partition_below_the_planned_end_proves_nothing() {
+    // As seen from a follower that lags: the records up to the end exist, only not here and now.
+    let broker = broker(&[5]);
+    let limits = PullLimits { stall_timeout: Duration::from_secs(1), ..GENEROUS };
+    let (reached, seen) = pull_all(&connect(&broker), &[(0, 0, 9)], &limits);
+    assert!(matches!(reached, Err(Error::Stalled { partition: 0, offset: 5, .. })), "{reached:?}");
+    seen.assert_is(&[(0, 0, 5)]);
+
+    let kafka = connect(&broker);
+    let mut seen = Seen::default();
+    let reached = std::thread::scope(|scope| {
+        let pulling = scope.spawn(|| {
+            kafka.pull(&ranges(&[(0, 0, 9)]), &GENEROUS, &Stop::default(), &mut |chunk| {
+                seen.take(&chunk);
+                Ok(Flow::More)
+            })
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        fill(&broker, 0, 5..9);
+        pulling.join().unwrap()
+    });
+    assert_eq!(reached.unwrap().ends[&0], 9);
+    seen.assert_is(&[(0, 0, 9)]);
 }
 
 #[test]
