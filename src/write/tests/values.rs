@@ -353,7 +353,7 @@ async fn pages_of_wide_values_stay_near_their_size() {
     let table = Table::new(vec![field(1, "t", PrimitiveType::String, true)], &Layout { properties, ..Layout::default() });
     let texts = (0..400).map(|n| format!("{n:0>1000}").repeat(100));
     let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
-    let file = write(&table, vec![column], 400).await;
+    let file = write(&table, vec![column], 200).await;
     let disk = std::fs::File::open(path(file.file_path())).unwrap();
     let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
     reader.try_parse(&disk).unwrap();
@@ -361,4 +361,7 @@ async fn pages_of_wide_values_stay_near_their_size() {
     let pages = footer.offset_index().unwrap()[0][0].page_locations();
     let largest = pages.iter().map(|page| page.compressed_page_size).max().unwrap();
     assert!(largest < 3 << 20, "a page of {largest} bytes");
+    let chunk = footer.row_group(0).column(0);
+    let dictionary = chunk.data_page_offset() - chunk.dictionary_page_offset().unwrap();
+    assert!(dictionary < 4 << 20, "a dictionary of {dictionary} bytes");
 }
