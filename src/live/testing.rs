@@ -222,7 +222,7 @@ impl TestTable {
     async fn manifest(&mut self, snapshot: i64, content: ManifestContentType, files: Vec<DataFile>) -> ManifestFile {
         let (path, location) = self.fresh("-m.avro");
         let output = self.store.file_io().new_output(path.to_str().unwrap()).unwrap();
-        let (schema, spec) = (self.metadata.current_schema().clone(), self.metadata.default_partition_spec().as_ref().clone());
+        let (schema, spec) = (Arc::clone(self.metadata.current_schema()), self.metadata.default_partition_spec().as_ref().clone());
         let builder = ManifestWriterBuilder::new(output, Some(snapshot), schema, spec);
         let mut writer = match (self.metadata.format_version(), content) {
             (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
