@@ -5,10 +5,9 @@ It knows nothing of files, plans or retries. From the table it takes only which 
 balance and a watermark that differs from the rule fail the test, even where the rows are right.
 """
 
-import copy
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from values import Rejected, from_json, load_object
@@ -58,6 +57,10 @@ class State:
     offsets: dict | None = None
     batch: int = 0
 
+    def copy(self):
+        # Shallow: versions and records are never changed, only replaced.
+        return replace(self, rows=dict(self.rows), rejects=dict(self.rejects), highest=dict(self.highest))
+
 
 @dataclass
 class Version:
@@ -94,17 +97,17 @@ class Model:
             snapshot = metadata.snapshot_by_id(parent) if parent is not None else None
         if snapshot is not None:
             # The newest snapshot that we know, which after a rollback is not the last one we saw.
-            self.state = copy.deepcopy(self.known[snapshot.snapshot_id])
+            self.state = self.known[snapshot.snapshot_id].copy()
         for snapshot in reversed(fresh):
             summary = snapshot.summary.additional_properties
             if summary.get("tidegate.job") == self.rules.job:
                 self.apply(summary, ends, start)
-            self.known[snapshot.snapshot_id] = copy.deepcopy(self.state)
+            self.known[snapshot.snapshot_id] = self.state.copy()
 
     def foreign(self, metadata, change):
         """Another engine changed rows by a commit of its own."""
         change(self.state.rows)
-        self.known[metadata.current_snapshot_id] = copy.deepcopy(self.state)
+        self.known[metadata.current_snapshot_id] = self.state.copy()
 
     def apply(self, summary, ends, start):
         first, last = (
@@ -242,7 +245,5 @@ class Model:
         return sorted(found, key=repr)
 
     def rejects(self):
-        return sorted(
-            (*place, r.key, r.value, self.rules.job, 0, batch)
-            for place, (r, _, batch) in self.state.rejects.items()
-        )
+        found = self.state.rejects.items()
+        return sorted((*place, r.key, r.value, self.rules.job, 0, batch) for place, (r, _, batch) in found)

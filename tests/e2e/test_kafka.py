@@ -69,11 +69,10 @@ def test_a_compacted_topic(make_job, broker):
     for version in range(1, 5):
         # The pause makes each round a segment of its own.
         topic.send([article(f"a{i}", version, version) for i in range(50)], key=lambda v: v["id"])
-        topic.await_compaction(at_most=50 * version)
         time.sleep(0.2)
     topic.send([article("roll", 9)], key=lambda v: v["id"])
-    topic.await_compaction(at_most=120)
-    assert len(topic.positions()) < 4 * 50, "the broker must have compacted something"
+    # All but the newest of each: nothing is left that could vanish between our look and the run's.
+    topic.await_compaction(at_most=51)
     job.go()
     job.nothing_new()
     topic.send([article(f"a{i}", 10, 10) for i in range(0, 50, 2)], key=lambda v: v["id"])
@@ -175,9 +174,8 @@ def remake(broker, name):
     """Deleting is done behind the broker's answer, so making it again may have to wait."""
     for _ in range(50):
         try:
-            broker.admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[
-                name
-            ].result()
+            new = NewTopic(name, num_partitions=1, replication_factor=1)
+            broker.admin.create_topics([new])[name].result()
             return
         except KafkaException:
             time.sleep(0.2)

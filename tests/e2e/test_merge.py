@@ -140,14 +140,14 @@ def test_append_never_looks_at_the_table(make_job):
 
 
 def test_tombstones_delete(make_job):
-    job = make_job(rules={"tombstones": "delete", "delay": timedelta(days=1000)})
+    job = make_job(rules={"tombstones": "delete", "delay": timedelta(days=3000)})
     job.init()
     job.topic.send([article("a", 1), article("b", 2), article("c", 3)], key=lambda v: v["id"])
     job.go()
     # The record's timestamp is the delete's version: now, so above every stored one.
     for id in ("a", "unknown"):
         job.topic.produce(None, id)
-    job.topic.produce(None, "b", timestamp_ms=0)
+    job.topic.produce(None, "b", timestamp_ms=1_600_000_000_000)
     job.topic.flush()
     report = job.go()
     assert (report["records"]["deleted"], report["records"]["noop"], report["records"]["stale"]) == (1, 1, 1)

@@ -39,7 +39,8 @@ def test_compaction_and_expiry(make_job, version):
     # The head is now Spark's, and every snapshot with our keys goes.
     call(
         job,
-        f"expire_snapshots(table => '{job.table}', older_than => TIMESTAMP '2999-01-01 00:00:00', retain_last => 1)",
+        f"expire_snapshots(table => '{job.table}', retain_last => 1, "
+        "older_than => TIMESTAMP '2999-01-01 00:00:00')",
     )
     (snapshot,) = job.warehouse.table(job.table).metadata.snapshots
     assert "tidegate.job" not in snapshot.summary.additional_properties
@@ -82,7 +83,8 @@ def test_a_merge_by_spark(make_job, version):
     changed, gone = ids[0], ids[1]
     spark, table = job.warehouse.spark, f"{job.warehouse.catalog}.{job.table}"
     spark.sql(f"""
-        MERGE INTO {table} t USING (SELECT explode(array('{changed}', '{gone}', 'spark')) AS id) s ON t.id = s.id
+        MERGE INTO {table} t
+        USING (SELECT explode(array('{changed}', '{gone}', 'spark')) AS id) s ON t.id = s.id
         WHEN MATCHED AND s.id = '{gone}' THEN DELETE
         WHEN MATCHED THEN UPDATE SET title = 'by spark'
         WHEN NOT MATCHED THEN INSERT (id, title, published_at, version)

@@ -12,7 +12,7 @@ COLUMNS = {
     "large": "long",
     "ratio": "double",
     "single": "float",
-    "price": "decimal(12, 2)",
+    "price": "decimal(12,2)",
     "mass": "decimal(38, 10)",
     "day": "date",
     "local_at": "timestamp",

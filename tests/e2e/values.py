@@ -9,7 +9,7 @@ import re
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 EPOCH = datetime(1970, 1, 1)
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -57,6 +57,8 @@ def decode(value, kind, inner, unit):
     if kind == "struct":
         return canonical({n: from_json(value.get(n), t, unit) for n, t in inner}, None)
     if kind == "list":
+        if not isinstance(value, list):
+            raise Rejected("not a list")
         return tuple(from_json(v, inner, unit) for v in value)
     if kind == "map":
         # A JSON object's keys are strings whatever the key type is.
@@ -76,7 +78,8 @@ def decode(value, kind, inner, unit):
         return float(value)
     if kind.startswith("decimal"):
         scale = int(re.findall(r"\d+", kind)[1])
-        return Decimal(str(value)).quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
+        with localcontext(prec=60):
+            return Decimal(str(value)).quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
     if kind == "date":
         return date.fromisoformat(value)
     if kind == "time":
