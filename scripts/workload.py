@@ -47,12 +47,13 @@ class Workload:
         self.made = array("q")
         self.best_ms = array("q")
         self.best_version = array("q")
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)
         admin.create_topics([new])[topic].result()
         self.producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 2,
                 "compression.type": "lz4",
                 "linger.ms": 50,
                 "batch.num.messages": 20_000,

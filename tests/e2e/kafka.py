@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
 DELIVERY_TIMEOUT_S = 60
@@ -35,8 +35,8 @@ class Broker:
         up = [ROOT / "scripts" / "kafka", "up", "--brokers", str(brokers), str(directory)]
         done = subprocess.run(up, check=True, capture_output=True, text=True)
         self.bootstrap = done.stdout.strip().removeprefix("bootstrap.servers=")
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
+        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2})
         self.numbers = itertools.count(1)
 
     def stop(self):
@@ -112,6 +112,17 @@ class Topic:
         for value in values:
             self.produce(value, key(value), partition)
         self.flush()
+
+    def grow(self, partitions):
+        """Adds empty partitions, and waits until the producer knows of them."""
+        for future in self.broker.admin.create_partitions([NewPartitions(self.name, partitions)]).values():
+            future.result()
+        self.log |= {p: {} for p in range(self.partitions, partitions)}
+        self.partitions = partitions
+        deadline = time.monotonic() + 30
+        while len(self.broker.producer.list_topics(self.name, 10).topics[self.name].partitions) < partitions:
+            assert time.monotonic() < deadline, f"{self.name} has not grown"
+            time.sleep(0.1)
 
     def forget(self, records):
         """Takes records out of the expected log: their transaction was aborted."""

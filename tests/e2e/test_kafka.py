@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from articles import Feed, article
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import NewPartitions, NewTopic
+from confluent_kafka.admin import NewTopic
 
 
 def test_aborted_records_at_the_end_are_passed_once(make_job, broker):
@@ -125,15 +125,12 @@ def test_a_partition_that_lags_makes_no_record_late(make_job):
     assert job.go()["records"]["late"] == 1
 
 
-def test_partitions_added_later_start_at_their_beginning(make_job, broker):
+def test_partitions_added_later_start_at_their_beginning(make_job):
     job = make_job(partitions=1)
     job.init()
     job.topic.send([article("a", 1)])
     job.go()
-    for future in broker.admin.create_partitions([NewPartitions(job.topic.name, 3)]).values():
-        future.result()
-    job.topic.partitions = 3
-    job.topic.log |= {1: {}, 2: {}}
+    job.topic.grow(3)
     job.topic.send([article("b", 2)], partition=2)
     job.go()
     assert set(job.model.state.offsets) == {0, 1, 2}

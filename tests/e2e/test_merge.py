@@ -67,7 +67,9 @@ def test_many_batches_in_one_drain_equal_the_model(make_job, layout):
     Feed(job.topic, minutes_per_record=5).send(600)
     job.init()
     bounded = job.go(readers=["pyiceberg"])
-    assert bounded["records"]["read"] == 100 and bounded["remaining"] == bounded["lag_records"] > 400
+    # Shared in proportion to lag, so rounding may leave a little of the bound unused.
+    assert 90 < bounded["records"]["read"] <= 100
+    assert bounded["remaining"] == bounded["lag_records"] > 400
     assert any("--drain" in warning for warning in bounded["warnings"])
     drained = job.run("--drain", outcome="committed")
     assert drained["remaining"] == 0 and len(drained["batches"]) > 4
