@@ -61,8 +61,8 @@ def test_two_runs_at_once_have_the_effect_of_one(make_job):
         more()
         rivals = [job.start("run", "--output", "json") for _ in range(2)]
         runs = [finish(rival) for rival in rivals]
-        outcomes = sorted(run.report["outcome"] for run in runs)
         assert [run.code for run in runs] == [0, 0], "\n".join(map(str, runs))
+        outcomes = sorted(run.report["outcome"] for run in runs)
         assert "committed" in outcomes, outcomes
         assert outcomes[1] in ("nothing_new", "overtaken"), outcomes
         job.verify(readers=["pyiceberg"])
