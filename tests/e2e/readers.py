@@ -45,6 +45,10 @@ class Warehouse:
         with closing(self.pyiceberg()) as catalog:
             return catalog.load_table(name)
 
+    def history(self, name):
+        """Snapshots from oldest to newest: in the metadata file they stand in any order."""
+        return sorted(self.table(name).metadata.snapshots, key=lambda s: s.sequence_number)
+
     def exists(self, name):
         with closing(self.pyiceberg()) as catalog:
             return catalog.table_exists(name)

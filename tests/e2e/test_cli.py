@@ -41,7 +41,7 @@ def test_the_report_names_batches_as_the_table_does(make_job):
     Feed(job.topic).send(50)
     job.init()
     report = job.run("--drain")
-    snapshots = job.warehouse.table(job.table).metadata.snapshots
+    snapshots = job.warehouse.history(job.table)
     assert [b["snapshot_id"] for b in report["batches"]] == [s.snapshot_id for s in snapshots]
     for batch, snapshot in zip(report["batches"], snapshots, strict=True):
         summary = snapshot.summary.additional_properties

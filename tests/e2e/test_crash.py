@@ -5,9 +5,9 @@ import signal
 
 import pytest
 from articles import Feed, article
-from jobs import finish
+from jobs import ARTICLES, finish
 
-PHASES = ["pull", "flush", "match", "write", "commit", "rejects", "done"]
+PHASES = ["pull", "match", "write", "commit", "rejects", "done"]
 RECORDS = 1500
 
 
@@ -35,6 +35,27 @@ def test_killed_in_any_phase(make_job, version):
             job.run_until_killed(phase, delay_s)
             job.run()
             job.verify(readers=["pyiceberg"])
+    job.verify()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_killed_while_it_writes_before_the_end_of_its_range(make_job, version):
+    # The smallest memory and large records: files are written before all records have been read.
+    columns = dict(ARTICLES, content="string")
+    job = make_job(
+        columns=columns,
+        sections={"table": {"format_version": version}, "limits": {"memory_limit": "64 MiB"}},
+    )
+    job.init()
+    job.topic.send([article(f"a{i}", 0, content="first") for i in range(100)])
+    job.go(readers=["pyiceberg"])
+    for delay_s in (0.0, 0.02):
+        for i in range(5000):
+            job.topic.produce(article(f"a{i % 4000}", 1, i, content=f"{i:05d} " * 1300))
+        job.topic.flush()
+        killed = job.run_until_killed("flush", delay_s)
+        assert killed.code == -signal.SIGKILL, killed
+        job.run("--drain", outcome="committed")
     job.verify()
 
 

@@ -66,7 +66,7 @@ def test_rollback_takes_the_offsets_back(make_job, version):
     job.topic.send([b"broken"])
     feed.send(30)
     job.go(readers=["pyiceberg"])
-    snapshots = job.warehouse.table(job.table).metadata.snapshots
+    snapshots = job.warehouse.history(job.table)
     call(job, f"rollback_to_snapshot('{job.table}', {snapshots[-3].snapshot_id})")
     # All that was undone is read and merged again, and the reject is there once.
     redone = job.go()
@@ -189,9 +189,6 @@ def test_a_table_made_and_evolved_by_spark(make_job, version):
     job.nothing_new()
 
 
-def test_copy_on_write_where_the_table_says_so(make_job):
-    job, feed = merged_job(make_job, 2, properties={"write.merge.mode": "copy-on-write"})
-    feed.send(60)
-    job.go()
-    deletes = job.warehouse.sql(f"SELECT file_path FROM {job.warehouse.catalog}.{job.table}.delete_files")
-    assert deletes == []
+def test_copy_on_write_is_refused_rather_than_ignored(make_job):
+    job = make_job(sections={"table": {"properties": {"write.merge.mode": "copy-on-write"}}})
+    assert "copy-on-write" in job.call("init", code=78).stderr
