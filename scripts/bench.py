@@ -85,7 +85,7 @@ def measure(name, arguments, records=0):
         "records_per_s": round(records / wall) if records else None,
     }
     print(f"{name}: {wall:.2f} s", file=sys.stderr)
-    return row, json.loads(stdout) if stdout.strip() else None
+    return row, json.loads(stdout)
 
 
 def median_of(rows):
@@ -128,7 +128,7 @@ def bench(directory, records, increment):
     workload.w1(records)
     print(f"W1 of {records} records produced in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
-    results = [measure("init", ["init", job])[0]]
+    results = [measure("init", ["init", job, "--output", "json"])[0]]
     run = ["run", job, "--output", "json"]
     row, report = measure("W1, from empty", [*run, "--drain"], records)
     check("W1", directory, workload)
