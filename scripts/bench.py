@@ -66,26 +66,18 @@ late = "merge"
 """
 
 
-def measure(name, arguments, records=0):
+def measure(name, directory, arguments, records=0):
     """Runs the binary once. CPU and memory are the kernel's own account of the process."""
-    began = time.monotonic()
-    process = subprocess.Popen([BIN, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    stdout = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    if process.returncode:
-        sys.exit(f"{name}: exit {process.returncode}\n{stdout}")
-    row = {
-        "run": name,
-        "records": records,
-        "wall_s": round(wall, 3),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
-        "peak_rss_mib": round(usage.ru_maxrss / 1024, 1),
-        "records_per_s": round(records / wall) if records else None,
-    }
+    out = directory / "rusage.json"
+    command = [sys.executable, "-S", SCRIPTS / "rusage.py", out, BIN, *arguments]
+    stdout = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    account = json.loads(out.read_text())
+    if code := account.pop("code"):
+        sys.exit(f"{name}: exit {code}\n{stdout}")
+    wall = account["wall_s"]
+    rate = round(records / wall) if records else None
     print(f"{name}: {wall:.2f} s", file=sys.stderr)
-    return row, json.loads(stdout)
+    return {"run": name, "records": records} | account | {"records_per_s": rate}, json.loads(stdout)
 
 
 def median_of(rows):
@@ -128,20 +120,20 @@ def bench(directory, records, increment):
     workload.w1(records)
     print(f"W1 of {records} records produced in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
-    results = [measure("init", ["init", job, "--output", "json"])[0]]
+    results = [measure("init", directory, ["init", job, "--output", "json"])[0]]
     run = ["run", job, "--output", "json"]
-    row, report = measure("W1, from empty", [*run, "--drain"], records)
+    row, report = measure("W1, from empty", directory, [*run, "--drain"], records)
     check("W1", directory, workload)
     results.append(row | {"batches": len(report["batches"])})
 
     rows = []
     for _ in range(INCREMENTS):
         workload.w2(increment)
-        rows.append(measure("W2, one increment", run, increment)[0])
+        rows.append(measure("W2, one increment", directory, run, increment)[0])
         check("W2", directory, workload)
     results.append(median_of(rows) | {"each": rows})
 
-    rows = [measure("nothing new", run)[0] for _ in range(EMPTY_RUNS)]
+    rows = [measure("nothing new", directory, run)[0] for _ in range(EMPTY_RUNS)]
     check("nothing new", directory, workload)
     results.append(median_of(rows) | {"each": rows})
     return {"results": results, "truth": workload.truth()}
