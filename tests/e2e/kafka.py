@@ -1,0 +1,180 @@
+"""Topics for the tests, and what was really written to them."""
+
+import itertools
+import json
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+ROOT = Path(__file__).resolve().parents[2]
+DELIVERY_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as the broker holds it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple = ()
+
+
+class Broker:
+    """The cluster of `scripts/kafka`, and the names of the topics made on it."""
+
+    def __init__(self, directory, brokers=1):
+        self.directory = directory
+        up = [ROOT / "scripts" / "kafka", "up", "--brokers", str(brokers), str(directory)]
+        done = subprocess.run(up, check=True, capture_output=True, text=True)
+        self.bootstrap = done.stdout.strip().removeprefix("bootstrap.servers=")
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
+        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2})
+        self.numbers = itertools.count(1)
+
+    def stop(self):
+        subprocess.run([ROOT / "scripts" / "kafka", "down", str(self.directory)], check=True)
+
+    def topic(self, partitions=1, **config):
+        name = f"e2e-{next(self.numbers)}"
+        settings = {k.replace("_", "."): str(v) for k, v in config.items()}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        for future in self.admin.create_topics([new]).values():
+            future.result()
+        return Topic(self, name, partitions)
+
+    def transactional_producer(self, name):
+        settings = {"bootstrap.servers": self.bootstrap, "transactional.id": name}
+        producer = Producer(settings | {"transaction.timeout.ms": 60_000})
+        producer.init_transactions()
+        return producer
+
+
+@dataclass
+class Topic:
+    """A topic and its log: partition -> offset -> record, as the broker acknowledged them."""
+
+    broker: Broker
+    name: str
+    partitions: int
+    log: dict = field(default_factory=dict)
+    failed: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.log = {p: {} for p in range(self.partitions)}
+
+    def produce(self, value, key=None, partition=0, timestamp_ms=None, headers=(), producer=None):
+        """Queues a record. A value that is not bytes is written as JSON."""
+        if value is not None and not isinstance(value, bytes):
+            value = json.dumps(value).encode()
+        key = key.encode() if isinstance(key, str) else key
+        timestamp_ms = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+
+        def delivered(error, message):
+            if error:
+                self.failed.append(error)
+                return
+            # A broker-side clock (LogAppendTime) overrules ours, so the answer's timestamp counts.
+            answer = message.timestamp()[1]
+            self.log[partition][message.offset()] = Record(
+                self.name, partition, message.offset(), answer, key, value, tuple(headers)
+            )
+
+        producer = producer or self.broker.producer
+        while True:
+            try:
+                producer.produce(
+                    self.name,
+                    value,
+                    key,
+                    partition,
+                    on_delivery=delivered,
+                    timestamp=timestamp_ms,
+                    headers=list(headers),
+                )
+                return
+            except BufferError:
+                producer.poll(0.1)
+
+    def flush(self, producer=None):
+        left = (producer or self.broker.producer).flush(DELIVERY_TIMEOUT_S)
+        assert left == 0 and not self.failed, f"{left} not delivered, failed: {self.failed}"
+
+    def send(self, values, partition=0, key=lambda value: None):
+        """Writes the values one after another and waits for the broker."""
+        for value in values:
+            self.produce(value, key(value), partition)
+        self.flush()
+
+    def grow(self, partitions):
+        """Adds empty partitions, and waits until the producer knows of them."""
+        for future in self.broker.admin.create_partitions([NewPartitions(self.name, partitions)]).values():
+            future.result()
+        self.log |= {p: {} for p in range(self.partitions, partitions)}
+        self.partitions = partitions
+        deadline = time.monotonic() + 30
+        while len(self.broker.producer.list_topics(self.name, 10).topics[self.name].partitions) < partitions:
+            assert time.monotonic() < deadline, f"{self.name} has not grown"
+            time.sleep(0.1)
+
+    def forget(self, records):
+        """Takes records out of the expected log: their transaction was aborted."""
+        for partition, offset in records:
+            del self.log[partition][offset]
+
+    def positions(self):
+        return {(p, o) for p, records in self.log.items() for o in records}
+
+    def consumer(self, isolation):
+        return Consumer(
+            {
+                "bootstrap.servers": self.broker.bootstrap,
+                "group.id": f"{self.name}-oracle",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": isolation,
+            }
+        )
+
+    def ends(self, isolation="read_uncommitted"):
+        """Partition to high watermark, or to the last stable offset under read_committed."""
+        consumer = self.consumer(isolation)
+        try:
+            return {
+                p: consumer.get_watermark_offsets(TopicPartition(self.name, p), timeout=30)[1]
+                for p in range(self.partitions)
+            }
+        finally:
+            consumer.close()
+
+    def survivors(self):
+        """The offsets that a reader of committed data can still see (compaction removes some)."""
+        consumer = self.consumer("read_committed")
+        consumer.assign([TopicPartition(self.name, p, 0) for p in range(self.partitions)])
+        found, at_end = set(), set()
+        try:
+            while len(at_end) < self.partitions:
+                message = consumer.poll(30)
+                assert message is not None, "the oracle's consumer stalled"
+                if message.error():
+                    at_end.add(message.partition())
+                else:
+                    found.add((message.partition(), message.offset()))
+            return found
+        finally:
+            consumer.close()
+
+    def await_compaction(self, at_most, timeout_s=60):
+        """Waits until no more than so many records survive, and forgets the others."""
+        deadline = time.monotonic() + timeout_s
+        while len(found := self.survivors()) > at_most:
+            assert time.monotonic() < deadline, f"not compacted: {len(found)} records left"
+            time.sleep(0.3)
+        self.forget(self.positions() - found)
