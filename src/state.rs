@@ -91,6 +91,18 @@ pub fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool)
     }
 }
 
+/// The newest of these snapshots among the head and its ancestors.
+pub fn ancestor_among(metadata: &TableMetadata, head: Option<&SnapshotRef>, ids: &[i64]) -> Option<i64> {
+    let mut at = head;
+    while let Some(snapshot) = at {
+        if ids.contains(&snapshot.snapshot_id()) {
+            return Some(snapshot.snapshot_id());
+        }
+        at = snapshot.parent_snapshot_id().and_then(|parent| metadata.snapshot_by_id(parent));
+    }
+    None
+}
+
 enum Walk {
     Found(Box<Progress>, i64),
     /// Every ancestor was seen, and none is the job's.

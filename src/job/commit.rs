@@ -217,7 +217,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         }
     }
 
-    /// Looks for the snapshots of all attempts, and for the batch id, before judging anything.
+    /// Looks for the snapshots of all attempts before judging anything. The same batch id under another run's name is a rival's.
     async fn place(&self, table: &LoadedTable) -> Result<Place> {
         if table.metadata.uuid() != self.base.metadata.uuid() {
             return Err(Error::refused(
@@ -226,13 +226,11 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             ));
         }
         let state = state::find(table, &self.job.config.table.branch, &self.job.config.name).await?;
-        Ok(match &state.found {
-            Some((progress, snapshot)) if self.attempts.contains(snapshot) || progress.batch_id == self.progress.batch_id => {
-                Place::Done(*snapshot)
-            }
-            found if found.as_ref().map(|(_, snapshot)| *snapshot) == self.pulled.state.snapshot_id() => Place::Next,
-            _ => Place::Moved,
-        })
+        // Another run may have committed on top of ours before we looked, so every ancestor counts, not only the newest of the job.
+        if let Some(ours) = state::ancestor_among(&table.metadata, state.head.as_ref(), &self.attempts) {
+            return Ok(Place::Done(ours));
+        }
+        Ok(if state.snapshot_id() == self.pulled.state.snapshot_id() { Place::Next } else { Place::Moved })
     }
 
     /// What was decoded and written fits the schema, the spec and the format it was made for, and values carried over their head.

@@ -63,7 +63,7 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 /// A topic of a Kafka cluster.
-pub(crate) struct Kafka {
+pub struct Kafka {
     topic: String,
     brokers: String,
     consumer: Consumer,

@@ -4,7 +4,7 @@
 
 mod ffi;
 mod health;
-pub(crate) mod kafka;
+pub mod kafka;
 mod pull;
 
 use std::collections::BTreeMap;
