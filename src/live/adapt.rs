@@ -227,9 +227,7 @@ fn adapt(array: &ArrayRef, shape: &Field, to: &Type, arrow: &DataType) -> Result
         }
         (Type::Map(to), DataType::Map(entries, sorted)) => {
             let array = array.as_map_opt().ok_or_else(|| unlike(shape, arrow))?;
-            let ([from_key, from_value], DataType::Struct(fields)) =
-                (&children(shape.data_type())[..], entries.data_type())
-            else {
+            let ([from_key, from_value], DataType::Struct(fields)) = (&children(shape.data_type())[..], entries.data_type()) else {
                 return Err(unlike(shape, arrow));
             };
             let key = adapt(array.keys(), from_key, &to.key_field.field_type, fields[0].data_type())?;
@@ -251,8 +249,8 @@ fn adapt_struct(array: &StructArray, shape: &DataType, to: &[NestedFieldRef], fi
         columns.push(match shapes.iter().position(|shape| id_of(shape) == Some(to.id)) {
             Some(at) => adapt(array.column(at), &shapes[at], &to.field_type, field.data_type())?,
             None => {
-                let value = constant(to.initial_default.as_ref(), field.data_type())
-                    .map_err(|e| ArrowError::SchemaError(e.to_string()))?;
+                let value =
+                    constant(to.initial_default.as_ref(), field.data_type()).map_err(|e| ArrowError::SchemaError(e.to_string()))?;
                 repeat(&value, array.len())?
             }
         });

@@ -132,7 +132,6 @@ async fn read_positions(
     Ok(found.into_iter().collect())
 }
 
-
 fn negative(delete: &LiveDelete, position: i64) -> Error {
     invalid(delete, &format!("it holds the position {position}"))
 }

@@ -78,7 +78,8 @@ impl Values {
     }
 }
 
-const COMPACT: &str = "compact the table with the engine that wrote them (Spark: `rewrite_data_files` with `delete-file-threshold` 1)";
+const COMPACT: &str =
+    "compact the table with the engine that wrote them (Spark: `rewrite_data_files` with `delete-file-threshold` 1)";
 
 /// A column by id: deletes may name one that was dropped since.
 fn field(live: &LiveFiles, id: i32) -> Result<NestedFieldRef> {

@@ -172,9 +172,8 @@ impl LiveFiles {
     pub(crate) fn deletes_of(&self, data: usize) -> DeletesOf {
         let data = &self.data[data];
         let path = data.file().file_path();
-        let same_partition = |delete: &LiveDelete| {
-            delete.spec_id == data.spec_id && delete.file().partition() == data.file().partition()
-        };
+        let same_partition =
+            |delete: &LiveDelete| delete.spec_id == data.spec_id && delete.file().partition() == data.file().partition();
         let not_before = |&at: &usize| self.deletes[at].sequence_number >= data.sequence_number;
         let after = |&at: &usize| self.deletes[at].sequence_number > data.sequence_number;
         let partition = (data.spec_id, data.file().partition().clone());
@@ -212,8 +211,7 @@ impl LiveFiles {
             if file.content == ManifestContentType::Deletes {
                 // What kind it is shows only when all data files are known.
                 let kind = DeleteKind::Equality;
-                let delete =
-                    LiveDelete { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, manifest, kind };
+                let delete = LiveDelete { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, manifest, kind };
                 self.deletes.push(delete);
                 continue;
             }
@@ -223,8 +221,7 @@ impl LiveFiles {
                 let rows = i64::try_from(entry.record_count()).doing(|| row_ids(&file))?;
                 next_row_id = next_row_id.map(|id| id.saturating_add(rows));
             }
-            let data =
-                LiveData { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, first_row_id, manifest };
+            let data = LiveData { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, first_row_id, manifest };
             self.data.push(data);
         }
         self.manifests.push(LoadedManifest { file, entries });
@@ -286,10 +283,7 @@ fn single_data_file(file: &DataFile, live: &HashSet<&str>) -> Option<String> {
 async fn manifest_list(metadata: &TableMetadata, snapshot: &SnapshotRef, store: &Store) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
     if snapshot.encryption_key_id().is_some() {
-        return Err(Error::setup(
-            format!("the manifest list `{location}` is encrypted"),
-            "tidegate cannot read encrypted tables",
-        ));
+        return Err(Error::setup(format!("the manifest list `{location}` is encrypted"), "tidegate cannot read encrypted tables"));
     }
     let bytes = store.read(location).await?;
     let list = ManifestList::parse_with_version(&bytes, metadata.format_version())

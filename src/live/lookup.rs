@@ -165,7 +165,8 @@ impl Wanted {
         version.extend(spec.order_by.iter().cloned());
         let version = Columns::named(&spec.schema, &version)?;
         let kept = Columns::named(&spec.schema, &spec.kept)?;
-        let row_id = NestedField::optional(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, Type::Primitive(PrimitiveType::Long));
+        let row_id =
+            NestedField::optional(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, Type::Primitive(PrimitiveType::Long));
         let row_id = Columns::of(vec![Arc::new(row_id)])?;
         let all = [&version, &kept, &row_id].into_iter().flat_map(|columns| columns.fields().iter().cloned());
         let second = Columns::of(all.collect())?;

@@ -125,9 +125,10 @@ impl FileReader {
         let rows = self.rows();
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for &position in positions {
-            let at = usize::try_from(position).ok().filter(|&at| at < rows).ok_or_else(|| {
-                Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location))
-            })?;
+            let at = usize::try_from(position)
+                .ok()
+                .filter(|&at| at < rows)
+                .ok_or_else(|| Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location)))?;
             match ranges.last_mut() {
                 Some(range) if range.end == at => range.end += 1,
                 _ => ranges.push(at..at + 1),
@@ -155,7 +156,7 @@ impl RowStream {
         let Some(batch) = self.stream.try_next().await.doing(|| format!("read `{}`", self.location))? else { return Ok(None) };
         let batch = self.projection.apply(&batch).map_err(|e| {
             Error::setup(
-                format!("data file `{}` does not fit the table's schema: {e}", self.location),
+                format!("file `{}` does not fit the table's schema: {e}", self.location),
                 "rewrite the file with the engine that wrote it (Spark: `rewrite_data_files`)",
             )
         })?;

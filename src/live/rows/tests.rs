@@ -1,15 +1,15 @@
 //! Files of earlier schemas, of other engines, and of which only some rows are wanted.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray,
-    StringArray, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, ListArray,
+    MapArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema};
 use iceberg::arrow::type_to_arrow_type;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, FormatVersion, ListType, MapType, NestedField, PrimitiveType, Schema, Struct, StructType, Type,
-    UnboundPartitionField, UnboundPartitionSpec,
+    DataContentType, DataFileBuilder, FormatVersion, ListType, MapType, NestedField, PrimitiveType, Schema, Struct, StructType,
+    Type, UnboundPartitionField, UnboundPartitionSpec,
 };
 use proptest::prelude::*;
 
@@ -156,11 +156,8 @@ fn without_ids() -> RecordBatch {
         Field::new("id", DataType::Int64, true),
         Field::new("unknown", DataType::Int64, true),
     ]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(vec!["x"])),
-        Arc::new(Int64Array::from(vec![5])),
-        Arc::new(Int64Array::from(vec![6])),
-    ];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(StringArray::from(vec!["x"])), Arc::new(Int64Array::from(vec![5])), Arc::new(Int64Array::from(vec![6]))];
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
