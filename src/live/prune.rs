@@ -218,3 +218,47 @@ fn decode(codec: &KeyCodec, ids: &KeyMap) -> Result<Vec<ArrayRef>> {
     let parser = converter.parser();
     converter.convert_rows(keys.map(|key| parser.parse(key))).map_err(|e| failed(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// More ids than are tried one by one, so that the sorted search answers too.
+        #[test]
+        fn a_file_is_kept_exactly_when_an_id_lies_within_its_bounds(
+            ids in proptest::collection::vec(0..2_000_i64, 0..200),
+            lower in 0..2_000_i64,
+            length in 0..40_i64,
+        ) {
+            let upper = lower + length;
+            let expected = ids.iter().any(|id| (lower..=upper).contains(id));
+            let text = |id: &i64| format!("{id:05}");
+            let numbers: ArrayRef = Arc::new(Int64Array::from(ids.clone()));
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(text)));
+            let sorted = |array| Sorted { values: Values::of(array).unwrap(), order: OnceCell::new() };
+            let bounds = (Value::Number(lower.into()), Value::Number(upper.into()));
+            prop_assert_eq!(sorted(&numbers).any_within(&bounds.0, &bounds.1), expected);
+            let (lower, upper) = (text(&lower), text(&upper));
+            prop_assert_eq!(sorted(&texts).any_within(&Value::Text(&lower), &Value::Text(&upper)), expected);
+        }
+    }
+
+    #[test]
+    fn decoding_is_the_inverse_of_encoding() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["b", "", "a\u{e9}"]));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![3, -1, i64::MIN]));
+        for columns in [vec![Arc::clone(&texts)], vec![numbers, texts]] {
+            let codec = KeyCodec::new(columns.iter().map(|column| column.data_type().clone()).collect()).unwrap();
+            let keys = codec.encode(&columns).unwrap();
+            let mut ids = KeyMap::default();
+            for row in 0..3 {
+                ids.insert(keys.get(row).unwrap());
+            }
+            assert_eq!(decode(&codec, &ids).unwrap(), columns);
+        }
+    }
+}

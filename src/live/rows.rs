@@ -156,7 +156,7 @@ impl RowStream {
         let Some(batch) = self.stream.try_next().await.doing(|| format!("read `{}`", self.location))? else { return Ok(None) };
         let batch = self.projection.apply(&batch).map_err(|e| {
             Error::setup(
-                format!("data file `{}` does not fit the table's schema: {e}", self.location),
+                format!("file `{}` does not fit the table's schema: {e}", self.location),
                 "rewrite the file with the engine that wrote it (Spark: `rewrite_data_files`)",
             )
         })?;
