@@ -1,0 +1,635 @@
+//! A job from its table's creation to a run with nothing left to do, as text and as JSON.
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::broker::Broker;
+use crate::program::Place;
+
+#[test]
+fn the_life_of_a_job() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    assert_snapshot!(place.tidegate("init job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    created table news.articles at file://[DIR]/warehouse/news/articles
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("init job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    table news.articles is there already; it was left as it is
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("check job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    ok    job file   job `articles`
+    ok    table      `news.articles`, format v2, 3 columns, at file://[DIR]/warehouse/news/articles
+    ok    state      no batch yet
+    ok    rejects    `news.articles_rejects` will be made for the first reject
+    ok    topic      `tide`, 2 partitions, 4 offsets
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("status job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    job articles · topic tide · table news.articles
+    no batch yet
+    watermark   none yet
+    lag         4 offsets
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("plan job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: a run would read 4 of 4 offsets as batch 1
+    partition  start  end  offsets  earliest  last stable  high watermark
+    0              0    3        3         0            3               3
+    1              0    1        1         0            1               1
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed batch 1 to news.articles ([DURATION])
+
+      records    4 read
+                 1 duplicate
+                 3 inserted
+      offsets    partition 0: 0 to 3
+                 partition 1: 0 to 1
+      watermark  2025-01-01T02:00:00Z
+      lag        0 offsets, newest event time .. before the run
+      files      1 data file ([SIZE])
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("plan job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: nothing new in tide; a run would commit nothing
+    partition  start  end  offsets  earliest  last stable  high watermark
+    0              3    3        0         0            3               3
+    1              1    1        0         0            1               1
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: nothing new in tide ([DURATION])
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("status job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    job articles · topic tide · table news.articles
+    last batch  1 (epoch 0), snapshot [SNAPSHOT] run [TIME]
+    records     4 read, 1 duplicate, 3 inserted
+    watermark   [TIME]
+    lag         0 offsets
+    newest      event time .. ago
+    partition  next offset  lag
+    0                    3    0
+    1                    1    0
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("check job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    ok    job file   job `articles`
+    ok    table      `news.articles`, format v2, 3 columns, at file://[DIR]/warehouse/news/articles
+    ok    state      batch 1 of epoch 0
+    ok    rejects    `news.articles_rejects` will be made for the first reject
+    ok    topic      `tide`, 2 partitions, 4 offsets
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn the_life_of_a_job_for_machines() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    assert_snapshot!(place.tidegate("init job.toml --output json").pretty(), @r#"
+    {
+      "command": "init",
+      "created": true,
+      "differences": [],
+      "job": "articles",
+      "location": "file://[DIR]/warehouse/news/articles",
+      "table": "news.articles",
+      "tidegate": "[VERSION]"
+    }
+    "#);
+    assert_snapshot!(place.tidegate("check job.toml --output json").pretty(), @r#"
+    {
+      "command": "check",
+      "exit_code": 0,
+      "job": "articles",
+      "tests": [
+        {
+          "error": null,
+          "found": "job `articles`",
+          "name": "job file"
+        },
+        {
+          "error": null,
+          "found": "`news.articles`, format v2, 3 columns, at file://[DIR]/warehouse/news/articles",
+          "name": "table"
+        },
+        {
+          "error": null,
+          "found": "no batch yet",
+          "name": "state"
+        },
+        {
+          "error": null,
+          "found": "`news.articles_rejects` will be made for the first reject",
+          "name": "rejects"
+        },
+        {
+          "error": null,
+          "found": "`tide`, 2 partitions, 4 offsets",
+          "name": "topic"
+        }
+      ],
+      "tidegate": "[VERSION]"
+    }
+    "#);
+    assert_snapshot!(place.tidegate("plan job.toml --output json").pretty(), @r#"
+    {
+      "batch": 1,
+      "command": "plan",
+      "empty": false,
+      "job": "articles",
+      "lag": 4,
+      "partitions": [
+        {
+          "earliest": 0,
+          "end": 3,
+          "high_watermark": 3,
+          "last_stable": 3,
+          "partition": 0,
+          "skipped": null,
+          "start": 0
+        },
+        {
+          "earliest": 0,
+          "end": 1,
+          "high_watermark": 1,
+          "last_stable": 1,
+          "partition": 1,
+          "skipped": null,
+          "start": 0
+        }
+      ],
+      "planned": 4,
+      "table": "news.articles",
+      "tidegate": "[VERSION]",
+      "topic": "tide"
+    }
+    "#);
+    assert_snapshot!(place.tidegate("run job.toml --output json").pretty(), @r#"
+    {
+      "batches": [
+        {
+          "attempts": 1,
+          "batch": 1,
+          "batch_id": "[SHA256]",
+          "cut": null,
+          "duration_ms": "[DURATION_MS]",
+          "epoch": 0,
+          "files": {
+            "data_bytes": "[DATA_BYTES]",
+            "data_files": 1,
+            "delete_files": 0,
+            "files_searched": 0,
+            "table_files": 0
+          },
+          "offsets": {
+            "end": {
+              "tide": {
+                "0": 3,
+                "1": 1
+              }
+            },
+            "start": {
+              "tide": {
+                "0": 0,
+                "1": 0
+              }
+            }
+          },
+          "operation": "append",
+          "records": {
+            "collapsed": 0,
+            "deleted": 0,
+            "duplicate": 1,
+            "filtered": 0,
+            "inserted": 3,
+            "late": 0,
+            "noop": 0,
+            "read": 4,
+            "rejected": 0,
+            "stale": 0,
+            "updated": 0
+          },
+          "snapshot_id": "[SNAPSHOT_ID]",
+          "watermark": "[TIME]"
+        }
+      ],
+      "branch": "main",
+      "command": "run",
+      "duration_ms": "[DURATION_MS]",
+      "error": null,
+      "exit_code": 0,
+      "job": "articles",
+      "lag_records": 0,
+      "lag_seconds": "[LAG_SECONDS]",
+      "outcome": "committed",
+      "records": {
+        "collapsed": 0,
+        "deleted": 0,
+        "duplicate": 1,
+        "filtered": 0,
+        "inserted": 3,
+        "late": 0,
+        "noop": 0,
+        "read": 4,
+        "rejected": 0,
+        "stale": 0,
+        "updated": 0
+      },
+      "remaining": 0,
+      "run_id": "[UUID]",
+      "started_at": "[TIME]",
+      "table": "news.articles",
+      "tidegate": "[VERSION]",
+      "topic": "tide",
+      "warnings": [],
+      "watermark": "[TIME]"
+    }
+    "#);
+    assert_snapshot!(place.tidegate("run job.toml --output json").pretty(), @r#"
+    {
+      "batches": [],
+      "branch": "main",
+      "command": "run",
+      "duration_ms": "[DURATION_MS]",
+      "error": null,
+      "exit_code": 0,
+      "job": "articles",
+      "lag_records": 0,
+      "lag_seconds": "[LAG_SECONDS]",
+      "outcome": "nothing_new",
+      "records": {
+        "collapsed": 0,
+        "deleted": 0,
+        "duplicate": 0,
+        "filtered": 0,
+        "inserted": 0,
+        "late": 0,
+        "noop": 0,
+        "read": 0,
+        "rejected": 0,
+        "stale": 0,
+        "updated": 0
+      },
+      "remaining": 0,
+      "run_id": "[UUID]",
+      "started_at": "[TIME]",
+      "table": "news.articles",
+      "tidegate": "[VERSION]",
+      "topic": "tide",
+      "warnings": [],
+      "watermark": "[TIME]"
+    }
+    "#);
+    assert_snapshot!(place.tidegate("status job.toml --output json").pretty(), @r#"
+    {
+      "broker_error": null,
+      "command": "status",
+      "job": "articles",
+      "lag": {
+        "0": 0,
+        "1": 0
+      },
+      "lag_records": 0,
+      "lag_seconds": "[LAG_SECONDS]",
+      "last_batch": {
+        "batch": 1,
+        "epoch": 0,
+        "planned_at": "[TIME]",
+        "records": {
+          "collapsed": 0,
+          "deleted": 0,
+          "duplicate": 1,
+          "filtered": 0,
+          "inserted": 3,
+          "late": 0,
+          "noop": 0,
+          "read": 4,
+          "rejected": 0,
+          "stale": 0,
+          "updated": 0
+        },
+        "run_id": "[UUID]",
+        "snapshot_id": "[SNAPSHOT_ID]"
+      },
+      "offsets": {
+        "tide": {
+          "0": 3,
+          "1": 1
+        }
+      },
+      "table": "news.articles",
+      "tidegate": "[VERSION]",
+      "topic": "tide",
+      "watermark": "[TIME]"
+    }
+    "#);
+}
+
+#[test]
+fn a_batch_that_changes_rows() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml").expect(0);
+    broker.produce(
+        0,
+        &[
+            r#"{"id": "a", "at": "2025-01-01T03:00:00Z", "title": "third"}"#,
+            r#"{"id": "c", "at": "2025-01-01T01:59:59Z", "title": "late"}"#,
+            r#"{"id": "c", "at": "2025-01-01T02:00:01Z", "title": "newer"}"#,
+            r#"{"id": "d", "at": "2025-01-01T03:00:00Z", "title": "new"}"#,
+            r#"{"id": null, "at": "2025-01-01T03:00:00Z"}"#,
+            r#"{"id": "e", "at": "2099-01-01T03:00:00Z"}"#,
+            "not JSON",
+        ],
+    );
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed batch 2 to news.articles ([DURATION])
+
+      records    7 read
+                 3 rejected
+                 1 late
+                 1 inserted
+                 2 updated
+      offsets    partition 0: 3 to 10
+      watermark  2025-01-01T03:00:00Z
+      lag        0 offsets, newest event time .. before the run
+      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("status job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    job articles · topic tide · table news.articles
+    last batch  2 (epoch 0), snapshot [SNAPSHOT] run [TIME]
+    records     7 read, 3 rejected, 1 late, 1 inserted, 2 updated
+    watermark   [TIME]
+    lag         0 offsets
+    newest      event time .. ago
+    partition  next offset  lag
+    0                   10    0
+    1                    1    0
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn nothing_new_has_an_exit_code_of_its_own_and_nothing_else_does() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml --empty-exit-code 99").expect(0);
+    assert_snapshot!(place.tidegate("run job.toml --empty-exit-code 99"), @r"
+    exit code: 99
+    ----- stdout -----
+    articles: nothing new in tide ([DURATION], exit code 99)
+    ----- stderr -----
+    ");
+    let answer = place.tidegate("run job.toml --empty-exit-code 99 --output json").expect(99).json();
+    assert_eq!((&answer["outcome"], &answer["exit_code"]), (&"nothing_new".into(), &99.into()));
+    drop(broker);
+    place.tidegate("run job.toml --empty-exit-code 99").expect(75);
+}
+
+#[test]
+fn a_first_run_with_nothing_to_read_pins_its_start() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.change("job.toml", "topic =", "start = \"latest\"\ntopic =");
+    place.tidegate("init job.toml").expect(0);
+    assert_snapshot!(place.tidegate("plan job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: a run would commit batch 1 to pin its offsets, without reading any
+    partition  start  end  offsets  earliest  last stable  high watermark
+    0              3    3        0         0            3               3
+    1              1    1        0         0            1               1
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed batch 1 to news.articles ([DURATION])
+
+      records    0 read
+      lag        0 offsets
+    ----- stderr -----
+    ");
+    broker.produce(1, &[r#"{"id": "d", "at": "2025-01-01T03:00:00Z"}"#]);
+    let answer = place.tidegate("run job.toml --output json").expect(0).json();
+    assert_eq!((&answer["records"]["read"], &answer["records"]["inserted"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn a_bounded_run_says_what_it_left_and_drain_leaves_nothing() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.change("job.toml", "event_time = \"at\"", "event_time = \"at\"\n[limits]\nmax_offsets_per_trigger = 2");
+    place.tidegate("init job.toml").expect(0);
+    assert_snapshot!(place.tidegate("plan job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: a run would read 2 of 4 offsets as batch 1
+    partition  start  end  offsets  earliest  last stable  high watermark
+    0              0    1        1         0            3               3
+    1              0    1        1         0            1               1
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed batch 1 to news.articles ([DURATION])
+
+      records    2 read
+                 2 inserted
+      offsets    partition 0: 0 to 1
+                 partition 1: 0 to 1
+      watermark  2025-01-01T00:00:00Z
+      lag        2 offsets, newest event time .. before the run
+      files      1 data file ([SIZE])
+
+    2 offsets left; run with --drain to go on
+    ----- stderr -----
+    ");
+    broker.produce(1, &[r#"{"id": "d", "at": "2025-01-01T03:00:00Z"}"#, r#"{"id": "e", "at": "2025-01-01T03:00:00Z"}"#]);
+    assert_snapshot!(place.tidegate("run job.toml --drain"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed 2 batches (2 to 3) to news.articles ([DURATION])
+
+      records    4 read
+                 1 late
+                 2 inserted
+                 1 updated
+      offsets    partition 0: 1 to 3
+                 partition 1: 1 to 3
+      watermark  2025-01-01T03:00:00Z
+      lag        0 offsets, newest event time .. before the run
+      files      2 data files ([SIZE]), 1 delete file, ids searched in 1 file
+    ----- stderr -----
+    ");
+    assert_eq!(place.tidegate("run job.toml --drain --output json").expect(0).json()["outcome"], "nothing_new");
+}
+
+#[test]
+fn too_many_rejects_commit_nothing() {
+    let broker = Broker::with_articles();
+    broker.produce(1, &["{", "}", "[]", "7"]);
+    let place = Place::new(&broker.address());
+    place.change("job.toml", "event_time = \"at\"", "event_time = \"at\"\n[rejects]\nmax_ratio = 0.4");
+    place.tidegate("init job.toml").expect(0);
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 65
+    ----- stdout -----
+    ----- stderr -----
+    error: 4 of 8 records cannot be used, more than `rejects.max_ratio` = 0.4 allows; nothing was committed
+
+    hint: is the producer or the job's schema wrong? a higher `rejects.max_ratio` keeps them in the rejects table and goes on
+    ");
+    assert_eq!(place.tidegate("status job.toml --output json").expect(0).json()["last_batch"], Value::Null);
+    place.change("job.toml", "event_time = \"at\"", "event_time = \"at\"\n[rejects]\nmax_ratio = 0.5");
+    let answer = place.tidegate("run job.toml --output json").expect(0).json();
+    assert_eq!((&answer["records"]["rejected"], &answer["records"]["inserted"]), (&4.into(), &3.into()));
+}
+
+#[test]
+fn too_little_to_be_worth_a_batch() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.change("job.toml", "event_time = \"at\"", "event_time = \"at\"\n[limits]\nmin_offsets_per_trigger = 2");
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml").expect(0);
+    broker.produce(1, &[r#"{"id": "d", "at": "2025-01-01T03:00:00Z"}"#]);
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: skipped: only 1 offset new in tide, below min_offsets_per_trigger ([DURATION])
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn append_writes_every_record() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    let job = place.read("job.toml").replace("\"merge\"", "\"append\"");
+    place.write("job.toml", job.split_once("[merge]").unwrap().0);
+    place.tidegate("init job.toml").expect(0);
+    assert_snapshot!(place.tidegate("run job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: committed batch 1 to news.articles ([DURATION])
+
+      records    4 read
+                 4 inserted
+      offsets    partition 0: 0 to 3
+                 partition 1: 0 to 1
+      lag        0 offsets
+      files      1 data file ([SIZE])
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn a_topic_made_again_is_refused() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml").expect(0);
+    let another = Broker::start();
+    let place = place.with("BROKER", &another.address());
+    let answer = place.tidegate("run job.toml").expect(65);
+    assert!(answer.stderr.contains("`tide` was deleted and made again") && answer.stderr.contains("hint:"), "{answer}");
+}
+
+#[test]
+fn failures_for_machines_say_the_same_as_for_people() {
+    let place = Place::without_broker();
+    let answer = place.tidegate("run job.toml --output json").expect(78);
+    assert_snapshot!(answer.pretty(), @r#"
+    {
+      "batches": [],
+      "branch": "main",
+      "command": "run",
+      "duration_ms": "[DURATION_MS]",
+      "error": {
+        "causes": [],
+        "hint": "`tidegate init` creates it and the table; is the path right, and the volume mounted?",
+        "message": "catalog database `[DIR]/catalog.db` does not exist"
+      },
+      "exit_code": 78,
+      "job": "articles",
+      "lag_records": null,
+      "lag_seconds": null,
+      "outcome": "failed",
+      "records": {
+        "collapsed": 0,
+        "deleted": 0,
+        "duplicate": 0,
+        "filtered": 0,
+        "inserted": 0,
+        "late": 0,
+        "noop": 0,
+        "read": 0,
+        "rejected": 0,
+        "stale": 0,
+        "updated": 0
+      },
+      "remaining": null,
+      "run_id": "[UUID]",
+      "started_at": "[TIME]",
+      "table": "news.articles",
+      "tidegate": "[VERSION]",
+      "topic": "tide",
+      "warnings": [],
+      "watermark": null
+    }
+    "#);
+    assert_eq!(answer.said(), place.tidegate("run job.toml").said());
+}
+
+#[test]
+fn the_log_is_on_stderr_in_the_form_asked_for() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    let answer = place.tidegate("run job.toml --log-format json -v --output json").expect(0);
+    assert_eq!(answer.json()["outcome"], "committed");
+    assert!(answer.log().len() > 3, "{}", answer.stderr);
+    for line in answer.stderr.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    broker.produce(0, &[r#"{"id": "d", "at": "2025-01-01T03:00:00Z"}"#]);
+    let answer = place.tidegate("run job.toml").expect(0);
+    assert!(!answer.log().is_empty() && answer.said().is_empty(), "{}", answer.stderr);
+    let answer = place.tidegate("run job.toml --log-level error").expect(0);
+    assert_eq!(answer.stderr, "");
+}
