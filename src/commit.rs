@@ -140,7 +140,7 @@ impl Manifests<'_> {
             let delete = &live.deletes[delete];
             gone.entry(delete.manifest).or_default().push(delete.file());
         }
-        for (at, manifest) in live.manifests.iter().map(|manifest| &manifest.file).enumerate() {
+        for (at, manifest) in live.manifests.iter().enumerate() {
             if let Some(gone) = gone.get(&at) {
                 let rewritten = self.rewrite(&[manifest], gone).await?;
                 self.list.push(rewritten);

@@ -9,13 +9,15 @@ use crate::observe::Observer;
 use crate::progress::rfc3339;
 use crate::report::{ErrorReport, Outcome, Report};
 use crate::source::Stop;
+use crate::storage::Requests;
 
 /// Runs the job of a checked job file. The error, if there is one, is also in the report.
 pub async fn run(config: &Config, run: &Run, options: RunOptions, stop: &Stop, observer: &dyn Observer) -> (Report, Option<Error>) {
     let ended = match open(config) {
         Ok((tables, source)) => {
             let job = Job { config, source: &source, catalog: &tables.catalog, store: &tables.store, run, stop, observer };
-            job.run(options).await
+            let ended = job.run(options).await;
+            return report(config, run, ended, tables.store.requests());
         }
         Err(error) => Ended {
             outcome: Err(error),
@@ -26,14 +28,14 @@ pub async fn run(config: &Config, run: &Run, options: RunOptions, stop: &Stop, o
             warnings: Vec::new(),
         },
     };
-    report(config, run, ended)
+    report(config, run, ended, Requests::default())
 }
 
 fn open(config: &Config) -> Result<(crate::commands::Tables, crate::source::kafka::Kafka)> {
     Ok((open_tables(config)?, open_source(config)?))
 }
 
-fn report(config: &Config, run: &Run, ended: Ended) -> (Report, Option<Error>) {
+fn report(config: &Config, run: &Run, ended: Ended, requests: Requests) -> (Report, Option<Error>) {
     let mut records = Counts::default();
     for batch in &ended.batches {
         records += batch.records;
@@ -60,6 +62,7 @@ fn report(config: &Config, run: &Run, ended: Ended) -> (Report, Option<Error>) {
         watermark: ended.watermark.map(rfc3339),
         started_at: rfc3339(run.started_at),
         duration_ms: u64::try_from((run.now_ms)() - run.started_at / 1_000).unwrap_or(0),
+        requests,
         warnings: ended.warnings,
         error: error.as_ref().map(ErrorReport::from_error),
     };

@@ -153,6 +153,7 @@ impl Decoder {
     }
 
     /// Schema of the rows: the whole table, with field ids.
+    #[cfg(test)]
     pub(crate) fn arrow_schema(&self) -> ArrowSchemaRef {
         Arc::clone(&self.schema)
     }

@@ -23,8 +23,8 @@ const MANIFESTS_AT_ONCE: usize = 16;
 pub(crate) struct LiveFiles {
     /// The table as it was loaded.
     pub(crate) metadata: TableMetadataRef,
-    /// Manifests with live entries, in the order of the manifest list.
-    pub(crate) manifests: Vec<LoadedManifest>,
+    /// Manifests with live entries, as the manifest list has them and in its order.
+    pub(crate) manifests: Vec<ManifestFile>,
     /// Live data files, in the order of their manifests.
     pub(crate) data: Vec<LiveData>,
     /// Live delete files and vectors, in the order of their manifests.
@@ -34,47 +34,28 @@ pub(crate) struct LiveFiles {
     index: DeleteIndex,
 }
 
-/// A manifest, kept so that it can be rewritten.
-#[derive(Debug)]
-pub(crate) struct LoadedManifest {
-    /// As the manifest list has it.
-    pub(crate) file: ManifestFile,
-    /// Live entries in order, with sequence numbers and snapshot ids inherited.
-    pub(crate) entries: Vec<ManifestEntryRef>,
-}
-
 /// A live data file.
 #[derive(Debug)]
 pub(crate) struct LiveData {
-    /// Its manifest entry, shared with [`LoadedManifest::entries`].
+    /// Its manifest entry.
     pub(crate) entry: ManifestEntryRef,
     /// Partition spec under which it was written.
     pub(crate) spec_id: i32,
     /// Data sequence number.
     pub(crate) sequence_number: i64,
-    /// Sequence number of the commit that added the file.
-    pub(crate) file_sequence_number: i64,
-    /// Snapshot that added the file.
-    pub(crate) snapshot_id: i64,
     /// Row id of its first row, inherited from the manifest list where the entry has none; none in tables without row lineage.
     pub(crate) first_row_id: Option<i64>,
-    /// Index into [`LiveFiles::manifests`].
-    pub(crate) manifest: usize,
 }
 
 /// A live delete file or deletion vector.
 #[derive(Debug)]
 pub(crate) struct LiveDelete {
-    /// Its manifest entry, shared with [`LoadedManifest::entries`].
+    /// Its manifest entry.
     pub(crate) entry: ManifestEntryRef,
     /// Partition spec under which it was written.
     pub(crate) spec_id: i32,
     /// Data sequence number.
     pub(crate) sequence_number: i64,
-    /// Sequence number of the commit that added the file.
-    pub(crate) file_sequence_number: i64,
-    /// Snapshot that added the file.
-    pub(crate) snapshot_id: i64,
     /// Index into [`LiveFiles::manifests`].
     pub(crate) manifest: usize,
     /// What it deletes, and how.
@@ -200,18 +181,14 @@ impl LiveFiles {
         let entries: Vec<_> = entries.into_iter().filter(|entry| entry.is_alive()).collect();
         let mut next_row_id = file.first_row_id.map(i64::try_from).transpose().doing(|| row_ids(&file))?;
         for entry in &entries {
-            let of = |number: Option<i64>, what: &str| {
-                let path = entry.file_path();
-                number.ok_or_else(|| unusable(&file, &format!("`{path}` has no {what}")))
-            };
-            let sequence_number = of(entry.sequence_number, "sequence number")?;
-            let file_sequence_number = of(entry.file_sequence_number, "file sequence number")?;
-            let snapshot_id = of(entry.snapshot_id, "snapshot id")?;
+            let path = entry.file_path();
+            let sequence_number =
+                entry.sequence_number.ok_or_else(|| unusable(&file, &format!("`{path}` has no sequence number")))?;
             let entry = Arc::clone(entry);
             if file.content == ManifestContentType::Deletes {
                 // What kind it is shows only when all data files are known.
                 let kind = DeleteKind::Equality;
-                let delete = LiveDelete { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, manifest, kind };
+                let delete = LiveDelete { entry, spec_id, sequence_number, manifest, kind };
                 self.deletes.push(delete);
                 continue;
             }
@@ -221,10 +198,10 @@ impl LiveFiles {
                 let rows = i64::try_from(entry.record_count()).doing(|| row_ids(&file))?;
                 next_row_id = next_row_id.map(|id| id.saturating_add(rows));
             }
-            let data = LiveData { entry, spec_id, sequence_number, file_sequence_number, snapshot_id, first_row_id, manifest };
+            let data = LiveData { entry, spec_id, sequence_number, first_row_id };
             self.data.push(data);
         }
-        self.manifests.push(LoadedManifest { file, entries });
+        self.manifests.push(file);
         Ok(())
     }
 
@@ -367,8 +344,8 @@ mod tests {
         table.commit(vec![new], vec![]).await;
 
         let live = table.live().await;
-        let sequences: Vec<_> = live.data.iter().map(|data| (data.sequence_number, data.snapshot_id)).collect();
-        assert_eq!(sequences, [(1, 1), (2, 2), (3, 3)]);
+        let sequences: Vec<_> = live.data.iter().map(|data| data.sequence_number).collect();
+        assert_eq!(sequences, [1, 2, 3]);
         let both = DeletesOf { partition_scoped: vec![0], equality: vec![1], ..DeletesOf::default() };
         assert_eq!(live.deletes_of(0), both);
         // A position delete may be committed together with its data file, an equality delete never hits its own commit.
@@ -441,8 +418,6 @@ mod tests {
                     entry,
                     spec_id: 0,
                     sequence_number: 2,
-                    file_sequence_number: 2,
-                    snapshot_id: 2,
                     manifest: 0,
                     kind,
                 });

@@ -68,8 +68,6 @@ pub(crate) struct Matches {
     pub(crate) rows: Vec<Stored>,
     /// The wanted further columns of each of `rows`, in the same order; none where none were wanted.
     pub(crate) kept: Option<RecordBatch>,
-    /// Live data files of the table.
-    pub(crate) files_total: usize,
     /// Those that were opened.
     pub(crate) files_read: usize,
     /// Bytes fetched from data files.
@@ -79,7 +77,7 @@ pub(crate) struct Matches {
 /// Finds every live row of the batch's ids.
 pub(crate) async fn lookup(live: &Arc<LiveFiles>, spec: &LookupSpec, ids: &Arc<KeyMap>, store: &Store) -> Result<Matches> {
     let wanted = Arc::new(Wanted::new(spec)?);
-    let mut matches = Matches { files_total: live.data.len(), ..Matches::default() };
+    let mut matches = Matches::default();
     let mut found = Vec::new();
     if ids.len() > 0 && !live.data.is_empty() {
         let candidates = wanted.candidates(live, ids)?;

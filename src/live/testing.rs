@@ -216,7 +216,7 @@ impl TestTable {
         let reference = SnapshotReference::new(id, SnapshotRetention::branch(None, None, None));
         self.alter(|builder| builder.add_snapshot(snapshot)?.set_ref("main", reference));
         // As the list assigned them.
-        self.manifests = self.live().await.manifests.iter().map(|manifest| manifest.file.clone()).collect();
+        self.manifests = self.live().await.manifests.clone();
     }
 
     async fn manifest(&mut self, snapshot: i64, content: ManifestContentType, files: Vec<DataFile>) -> ManifestFile {

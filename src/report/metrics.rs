@@ -293,7 +293,7 @@ mod tests {
         let path = folder.path().join("tidegate.prom");
         write_metrics_file(&path, &sample::committed()).unwrap();
         write_metrics_file(&path, &Report { outcome: Outcome::Failed, exit_code: 65, ..sample::committed() }).unwrap();
-        let page = std::fs::read_to_string(&path).unwrap();
+        let page = fs::read_to_string(&path).unwrap();
         assert_eq!(value(&page, LAST_SUCCESS), Some(1_795_168_801.234));
         assert_eq!(value(&page, "last_run_exit_code"), Some(65.0));
         assert!(write_metrics_file(folder.path(), &sample::committed()).is_err());

@@ -21,6 +21,7 @@ use crate::counts::Counts;
 use crate::error::{Error, Mistakes};
 use crate::job::Run;
 use crate::offsets::Offsets;
+use crate::storage::Requests;
 use crate::progress;
 
 /// What one `run` did. Its JSON form is a contract.
@@ -60,6 +61,8 @@ pub struct Report {
     pub started_at: String,
     /// How long it took, in ms.
     pub duration_ms: u64,
+    /// Requests made to storage; zero where the run ended before it opened any.
+    pub requests: Requests,
     /// What went wrong without failing the run.
     pub warnings: Vec<String>,
     /// Why it failed.
@@ -170,6 +173,7 @@ impl Report {
             watermark: None,
             started_at: progress::rfc3339(run.started_at),
             duration_ms: u64::try_from(took).unwrap_or(0),
+            requests: Requests::default(),
             warnings: Vec::new(),
             error: Some(ErrorReport::from_error(error)),
         }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::counts::Counts;
 use crate::offsets::Offsets;
 use crate::report::{BatchReport, ErrorReport, FilesReport, OffsetsReport, Outcome, Report};
+use crate::storage::Requests;
 
 const TOPIC: &str = "articles.raw.v1";
 
@@ -30,6 +31,7 @@ pub(super) fn nothing_new() -> Report {
         watermark: None,
         started_at: "2026-11-20T10:00:00.000000Z".into(),
         duration_ms: 312,
+        requests: Requests { get: 3, put: 5, ..Requests::default() },
         warnings: vec![],
         error: None,
     }
@@ -113,6 +115,7 @@ pub(super) fn reports() -> impl Strategy<Value = Report> {
                 watermark,
                 started_at,
                 duration_ms,
+                requests: Requests::default(),
                 warnings,
                 error: error.map(|(message, causes, hint)| ErrorReport { message, causes, hint }),
             }

@@ -13,24 +13,25 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult, Result, UploadPart,
 };
+use serde::Serialize;
 
 /// Requests made to storage. What a client retries by itself counts once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
     /// Reads of files or ranges of files.
-    pub(crate) get: u64,
+    pub get: u64,
     /// Writes: whole files, begun uploads, parts, finished uploads.
-    pub(crate) put: u64,
+    pub put: u64,
     /// Deletes.
-    pub(crate) delete: u64,
+    pub delete: u64,
     /// Listings.
-    pub(crate) list: u64,
+    pub list: u64,
     /// Looks at a file's size.
-    pub(crate) head: u64,
+    pub head: u64,
     /// Bytes asked for.
-    pub(crate) bytes_read: u64,
+    pub bytes_read: u64,
     /// Bytes handed over.
-    pub(crate) bytes_written: u64,
+    pub bytes_written: u64,
 }
 
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload}
 use serde::{Deserialize, Serialize};
 
 pub(crate) use disk::make_directory;
-pub(crate) use meter::Requests;
+pub use meter::Requests;
 pub(crate) use upload::Upload;
 
 use crate::error::{BoxError, Error, Result};

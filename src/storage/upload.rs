@@ -45,16 +45,6 @@ impl Upload {
         }
     }
 
-    /// The file's location, as it was given.
-    pub(crate) fn location(&self) -> &str {
-        &self.location
-    }
-
-    /// Bytes taken so far.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Takes the next bytes; waits while too many parts are on their way.
     pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
         if self.finished {
@@ -95,15 +85,6 @@ impl Upload {
         let completed = parts.complete().await;
         completed.map_err(|e| self.failed(e))?;
         Ok(self.written)
-    }
-
-    /// Gives the file up.
-    pub(crate) async fn abort(mut self) -> Result<()> {
-        self.in_flight.shutdown().await;
-        match self.parts.take() {
-            Some(mut parts) => parts.abort().await.map_err(|e| self.failed(e)),
-            None => Ok(()),
-        }
     }
 
     async fn send_part(&mut self) -> Result<()> {

@@ -51,7 +51,7 @@ pub(crate) struct DataWriter {
     /// Files being written, by encoded partition.
     open: BTreeMap<Box<[u8]>, OpenFile>,
     finished: Vec<WrittenFile>,
-    locations: Vec<String>,
+    started: u32,
     /// Threads that encode at once.
     lanes: usize,
 }
@@ -135,7 +135,7 @@ impl DataWriter {
             plain: Columns::new(Arc::new(arrow), &uuids)?,
             open: BTreeMap::new(),
             finished: Vec::new(),
-            locations: Vec::new(),
+            started: 0,
             lanes: std::thread::available_parallelism().map_or(1, usize::from),
             target,
         })
@@ -180,11 +180,6 @@ impl DataWriter {
     /// Bytes held by open files.
     pub(crate) fn memory(&self) -> usize {
         self.open.values().map(|file| file.held).sum()
-    }
-
-    /// Every location started, for clean-up after a known refusal.
-    pub(crate) fn written(&self) -> Vec<String> {
-        self.locations.clone()
     }
 
     /// The batch in the exact schema of a file, with lineage columns where ids are kept.
@@ -244,8 +239,8 @@ impl DataWriter {
         let columns = if lineage { &self.lineage } else { &self.plain };
         let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet))?;
         let upload = self.target.store.writer(&location)?;
-        let ordinal = u32::try_from(self.locations.len()).expect("a batch has fewer than 2^32 files");
-        self.locations.push(location.clone());
+        let ordinal = self.started;
+        self.started += 1;
         Ok(OpenFile {
             ordinal,
             location,
