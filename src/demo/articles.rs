@@ -9,7 +9,8 @@ use crate::progress::rfc3339;
 /// Partitions of the demo's topic.
 pub(super) const PARTITIONS: i32 = 4;
 
-const MINUTE: i64 = 60_000_000;
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
 const WHO: &[&str] = &["Harbour", "City council", "Observatory", "Ferry line", "Bakers' guild", "Lighthouse", "Museum", "Orchestra", "Weather office"];
@@ -74,7 +75,7 @@ pub(super) struct Newsroom {
 impl Newsroom {
     /// `now` is the clock in µs since the epoch.
     pub(super) fn new(now: i64) -> Self {
-        Self { now: now - now.rem_euclid(1_000_000), random: 0x7469_6465, articles: Vec::new() }
+        Self { now: now - now.rem_euclid(SECOND), random: 0x7469_6465, articles: Vec::new() }
     }
 
     /// New articles; every other one is at most 90 minutes old, the rest up to two days.
@@ -82,7 +83,7 @@ impl Newsroom {
         (0..amount::FIRST)
             .map(|n| {
                 let oldest = if n % 2 == 0 { 70 * MINUTE } else { 47 * HOUR };
-                let age = 20 * MINUTE + self.below(oldest);
+                let age = 20 * MINUTE + self.seconds(oldest);
                 self.new_article(self.now - age)
             })
             .collect()
@@ -98,8 +99,8 @@ impl Newsroom {
         for n in 0..amount::CORRECTED {
             let at = index(amount::FIRST - 1 - n * 3);
             let between = Article { published_at: self.now - 17 * MINUTE, ..self.articles[at].clone() };
-            let minutes = 10 * MINUTE + self.below(5 * MINUTE);
-            records.push(self.correct(at, minutes));
+            let age = 10 * MINUTE + self.seconds(5 * MINUTE);
+            records.push(self.correct(at, age));
             if n % 4 == 0 {
                 records.push(record(&between));
             }
@@ -128,14 +129,14 @@ impl Newsroom {
     pub(super) fn rush(&mut self) -> Vec<Record> {
         let mut records: Vec<_> = (0..amount::RUSH).map(|_| self.recent(MINUTE, 2 * MINUTE)).collect();
         for n in 0..amount::RUSH_CORRECTED {
-            let minutes = MINUTE + self.below(2 * MINUTE);
-            records.push(self.correct(index(n * 5), minutes));
+            let age = MINUTE + self.seconds(2 * MINUTE);
+            records.push(self.correct(index(n * 5), age));
         }
         records
     }
 
     fn recent(&mut self, least: i64, spread: i64) -> Record {
-        let age = least + self.below(spread);
+        let age = least + self.seconds(spread);
         self.new_article(self.now - age)
     }
 
@@ -171,6 +172,11 @@ impl Newsroom {
     fn one_of(&mut self, words: &'static [&'static str]) -> &'static str {
         let at = self.below(i64::try_from(words.len()).expect("short lists"));
         words[usize::try_from(at).expect("below the length")]
+    }
+
+    /// A time of whole seconds, from none to below `bound`.
+    fn seconds(&mut self, bound: i64) -> i64 {
+        self.below(bound / SECOND) * SECOND
     }
 
     /// A number from 0 to below `bound`, by xorshift: the demo is the same each time.

@@ -122,7 +122,8 @@ impl Seen {
 
     /// Some rows from all over the table, as lines.
     pub(super) fn sample(&self, count: usize) -> Vec<Vec<String>> {
-        let step = (self.rows.len() / count).max(1);
+        // No multiple of a small number: corrections go by such steps, and would be all that is seen.
+        let step = (self.rows.len() / count).saturating_sub(3).max(1);
         let line = |row: &Article| {
             let time = crate::progress::rfc3339(row.published_at).replace(".000000Z", "Z");
             vec![row.id.clone(), row.title.clone(), row.source.clone(), time, row.version.to_string()]

@@ -89,8 +89,8 @@ impl Demo<'_> {
     }
 
     async fn first(&mut self) -> Result<()> {
-        let about = format!("{} are in the topic. The first run starts at the earliest offsets, inserts", counted(amount::FIRST, "article"));
-        self.screen.chapter(1, "New articles", [&about, "each article as a row, and commits rows and offsets together in one snapshot."]);
+        let about = format!("{} are in the topic. The first run starts at the earliest offsets, makes each", counted(amount::FIRST, "article"));
+        self.screen.chapter(1, "New articles", [&about, "of them a row, and commits rows and offsets together, in one snapshot."]);
         let records = self.newsroom.first();
         self.produce(&records)?;
         self.run(&records).await
@@ -98,8 +98,8 @@ impl Demo<'_> {
 
     async fn corrections(&mut self) -> Result<()> {
         let [again, corrected, outdated] = [amount::AGAIN, amount::CORRECTED, amount::OUTDATED].map(thousands);
-        let about = format!("{again} articles are sent again, {corrected} are corrected, {outdated} come in a version older than their row.");
-        let rule = "A correction replaces the article's row; a version that is not newer is dropped, here or in the same batch.";
+        let about = format!("{again} articles come again, {corrected} are corrected, {outdated} come in a version older than their row.");
+        let rule = "A newer version replaces the article's row; any other is dropped, also within one batch.";
         self.screen.chapter(2, "Duplicates, updates and old versions", [&about, rule]);
         let records = self.newsroom.corrections();
         self.produce(&records)?;
@@ -108,7 +108,7 @@ impl Demo<'_> {
 
     async fn noise(&mut self) -> Result<()> {
         let (more, late, future, broken) = (thousands(amount::MORE), amount::LATE, amount::FUTURE, amount::BROKEN);
-        let about = format!("Among {more} new articles are {late} a day late, {future} from a clock 3 hours ahead, and {broken} that are broken.");
+        let about = format!("Among {more} new articles are {late} a day late, {future} from a clock 3 hours ahead, {broken} broken.");
         let rule = "None of them stops the run and none is lost: each is kept in a table of rejects, with its reason.";
         self.screen.chapter(3, "Late, future and broken records", [&about, rule]);
         let records = self.newsroom.noise();
@@ -119,8 +119,8 @@ impl Demo<'_> {
     /// A run that is killed in its commit, and the same run again.
     async fn killed(&mut self) -> Result<()> {
         let all = thousands(amount::RUSH + amount::RUSH_CORRECTED);
-        let about = format!("{all} new and corrected articles. Their run is killed (SIGKILL) in its commit: every file is written,");
-        let rule = "but the table does not name them yet. Nobody sees half a batch, and the next run starts where the table says.";
+        let about = format!("{all} new and corrected articles; their run is killed in its commit. Its files are written, but the");
+        let rule = "table does not name them: nobody sees half a batch, and the next run starts where the table says.";
         self.screen.chapter(4, "A run that is killed, and run again", [&about, rule]);
         let records = self.newsroom.rush();
         self.produce(&records)?;
@@ -128,13 +128,13 @@ impl Demo<'_> {
         let files_before = self.files()?;
         let status = self.kill_in_commit(&before).await?;
         let left = self.files()? - files_before;
-        self.screen.killed("tidegate run", &format!("killed in its phase `commit` ({status})"));
+        self.screen.killed("tidegate run", &format!("killed in its phase `commit` by {status}"));
         let after = self.compare().await?;
         if after.table.metadata_location != before.table.metadata_location {
             return Err(Error::broken("a run that was killed before its commit changed the table"));
         }
         let rows = thousands(after.rows.len());
-        self.screen.found(&format!("the table is as before: {rows} rows, same snapshot; {left} files lie there that it does not name"));
+        self.screen.found(&format!("the table is as before: {rows} rows, same snapshot, and {left} new files that it does not name"));
         self.run(&records).await
     }
 
