@@ -125,7 +125,7 @@ pub struct Run {
 /// `tidegate demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Demo {
-    /// Keep the demo's table and job file in this directory [default: a temporary one, removed at the end]
+    /// Directory for the demo's table and job file, empty or new [default: a new one for temporary files; it is kept]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
 }

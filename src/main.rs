@@ -52,10 +52,13 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
                 ExitCode::from(code)
             }
         },
-        Command::Demo(args) => match tidegate::demo::demo(args.dir.as_deref(), &mut std::io::stdout(), &new_run()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
-        },
+        Command::Demo(args) => {
+            let colour = std::io::stdout().is_terminal() && environment("NO_COLOR").is_none_or(|value| value.is_empty());
+            match tidegate::demo::demo(args.dir.as_deref(), &mut std::io::stdout(), colour, &new_run()).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error),
+            }
+        }
         Command::Completions { shell } => print(&cli::completions(*shell)),
         Command::Man => match cli::manual() {
             Ok(page) => print(&page),

@@ -13,29 +13,29 @@ use crate::progress::{Progress, StateProperty};
 
 /// Where a job stands in a table.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     /// Head of the branch; none where the branch has no snapshot.
-    pub head: Option<SnapshotRef>,
+    pub(crate) head: Option<SnapshotRef>,
     /// The job's state and the snapshot that carries it; none on a first run.
-    pub found: Option<(Progress, i64)>,
+    pub(crate) found: Option<(Progress, i64)>,
     /// Whether the table property names another snapshot of the job than the one found: the table was rolled back.
-    pub rolled_back: bool,
+    pub(crate) rolled_back: bool,
 }
 
 impl State {
     /// The job's state, if it has one.
-    pub fn progress(&self) -> Option<&Progress> {
+    pub(crate) fn progress(&self) -> Option<&Progress> {
         self.found.as_ref().map(|(progress, _)| progress)
     }
 
     /// Snapshot that carries the state, if there is one.
-    pub fn snapshot_id(&self) -> Option<i64> {
+    pub(crate) fn snapshot_id(&self) -> Option<i64> {
         self.found.as_ref().map(|(_, snapshot)| *snapshot)
     }
 }
 
 /// Finds the state of `job` on `branch`.
-pub async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result<State> {
+pub(crate) async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result<State> {
     let metadata = &table.metadata;
     let head = head(table, branch)?;
     let key = StateProperty::key(job, branch);
@@ -76,7 +76,7 @@ fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {
 }
 
 /// Whether a run may begin from this state: a first run is proved by a table that never had a snapshot, or said by the user.
-pub fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool) -> Result<()> {
+pub(crate) fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool) -> Result<()> {
     let fresh = table.metadata.last_sequence_number() == 0 && table.metadata.snapshots().len() == 0;
     match &state.found {
         None if !fresh && !first_run => Err(Error::refused(
@@ -92,7 +92,7 @@ pub fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool)
 }
 
 /// The newest of these snapshots among the head and its ancestors.
-pub fn ancestor_among(metadata: &TableMetadata, head: Option<&SnapshotRef>, ids: &[i64]) -> Option<i64> {
+pub(crate) fn ancestor_among(metadata: &TableMetadata, head: Option<&SnapshotRef>, ids: &[i64]) -> Option<i64> {
     let mut at = head;
     while let Some(snapshot) = at {
         if ids.contains(&snapshot.snapshot_id()) {

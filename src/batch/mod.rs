@@ -4,6 +4,7 @@
 //! bound is near so that the pull can be cut.
 
 mod buffer;
+mod columns;
 pub(crate) mod pipeline;
 mod rejects;
 
@@ -11,19 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::arrow::schema_to_arrow_schema;
 use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, LoadedTable};
-use crate::config::{Config, Late, MatchScope, MergeConfig, Mode, Unmapped};
+use crate::config::{Config, Late, Mode};
 use crate::counts::Counts;
 use crate::decode::{Decoded, KeyDecoder, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
-use crate::keys::{KeyCodec, VersionCodec};
+use crate::keys::VersionCodec;
 use crate::live::files::LiveFiles;
-use crate::live::lookup::{LookupSpec, Matches, lookup};
 use crate::merge::{Effect, StoredRows, effect};
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -35,7 +33,9 @@ use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
+pub(crate) use columns::MergeColumns;
 pub(crate) use rejects::RejectSink;
+use columns::arrow_schema;
 
 /// What a batch is judged and written by.
 #[derive(Debug)]
@@ -75,75 +75,6 @@ pub(crate) struct Collected {
     pub(crate) rejects: Option<PendingRejects>,
     /// Data files searched for ids.
     pub(crate) files_searched: u64,
-}
-
-/// The codecs of a merge job's columns.
-#[derive(Debug)]
-pub(crate) struct MergeColumns<'a> {
-    config: &'a MergeConfig,
-    keys: Arc<KeyCodec>,
-    versions: Arc<VersionCodec>,
-    tombstones: Option<KeyDecoder>,
-    id: Vec<usize>,
-    event_time: usize,
-    order_by: Vec<usize>,
-    kept: Vec<String>,
-}
-
-impl<'a> MergeColumns<'a> {
-    /// For the current schema of a table.
-    pub(crate) fn new(merge: &'a MergeConfig, schema: &ArrowSchemaRef, unsupplied: Vec<String>) -> Result<Self> {
-        let index = |name: &String| {
-            schema
-                .index_of(name)
-                .map_err(|_| Error::setup(format!("the table has no column `{name}`"), "see `[merge]` in the job file"))
-        };
-        let indexes = |names: &[String]| names.iter().map(index).collect::<Result<Vec<_>>>();
-        let types = |at: &[usize]| at.iter().map(|&i| schema.field(i).data_type().clone()).collect::<Vec<_>>();
-        let (id, event_time, order_by) = (indexes(&merge.id)?, index(&merge.event_time)?, indexes(&merge.order_by)?);
-        Ok(Self {
-            config: merge,
-            keys: Arc::new(KeyCodec::new(types(&id))?),
-            versions: Arc::new(VersionCodec::new(schema.field(event_time).data_type().clone(), &types(&order_by))?),
-            tombstones: None,
-            id,
-            event_time,
-            order_by,
-            kept: if merge.unmapped == Unmapped::Keep { unsupplied } else { Vec::new() },
-        })
-    }
-
-    /// For a table as loaded.
-    pub(crate) fn of_table(merge: &'a MergeConfig, table: &LoadedTable, unsupplied: Vec<String>) -> Result<Self> {
-        Self::new(merge, &arrow_schema(table)?, unsupplied)
-    }
-
-    /// Searches the ids of a batch in the live files of a table.
-    pub(crate) async fn lookup(
-        &self,
-        live: &Arc<LiveFiles>,
-        table: &LoadedTable,
-        dedupe: &mut Dedupe,
-        store: &Store,
-        watermark: Option<i64>,
-    ) -> Result<Matches> {
-        let watermark = watermark.filter(|_| self.config.match_scope == MatchScope::Watermark);
-        let lookup_spec = LookupSpec {
-            schema: Arc::clone(table.metadata.current_schema()),
-            id: self.config.id.clone(),
-            event_time: self.config.event_time.clone(),
-            order_by: self.config.order_by.clone(),
-            keys: Arc::clone(&self.keys),
-            versions: Arc::clone(&self.versions),
-            kept: self.kept.clone(),
-            min_event_time: watermark.map(|micros| self.versions.from_micros(micros)),
-        };
-        // The searching tasks share the ids, and give them back when they have ended.
-        let ids = Arc::new(dedupe.take_keys());
-        let matches = lookup(live, &lookup_spec, &ids, store).await?;
-        dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
-        Ok(matches)
-    }
 }
 
 /// Takes decoded chunks and makes a [`Collected`] of them.
@@ -521,10 +452,4 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             files_searched: self.files_searched,
         })
     }
-}
-
-fn arrow_schema(table: &LoadedTable) -> Result<ArrowSchemaRef> {
-    schema_to_arrow_schema(table.metadata.current_schema()).map(Arc::new).map_err(|e| {
-        Error::setup(format!("the schema of table `{}` has no Arrow form: {e}", table.ident), "tidegate cannot write this table")
-    })
 }

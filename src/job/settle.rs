@@ -117,6 +117,6 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
 }
 
 /// Consumer group to which a job's offsets are mirrored.
-pub fn group(job: &str) -> String {
+pub(crate) fn group(job: &str) -> String {
     format!("tidegate-{job}")
 }
