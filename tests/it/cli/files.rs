@@ -99,6 +99,20 @@ fn both_are_written_when_the_job_file_is_bad() {
 }
 
 #[test]
+fn the_last_success_is_remembered_when_a_run_fails() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate(&format!("run job.toml {FILES}")).expect(0);
+    let before = metric(&metrics(&place), "tidegate_last_success_timestamp_seconds", &[]);
+    drop(broker);
+    place.tidegate(&format!("run job.toml {FILES}")).expect(75);
+    let samples = metrics(&place);
+    assert_eq!(metric(&samples, "tidegate_last_success_timestamp_seconds", &["job=\"articles\""]), before);
+    assert!(metric(&samples, "tidegate_last_run_timestamp_seconds", &[]) > before);
+}
+
+#[test]
 fn a_long_result_is_cut_to_what_its_reader_takes() {
     let place = Place::without_broker();
     let unknown: String = (0..500).map(|key| format!("a_key_that_nobody_knows_{key} = {key}\n")).collect();

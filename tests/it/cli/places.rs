@@ -18,7 +18,7 @@ fn a_broker_that_refuses_is_named_soon() {
     ----- stdout -----
     ----- stderr -----
     error: could not look up topic `tide` on [BROKER]
-      cause: [BROKER]/bootstrap: Connect to ipv4#[BROKER] failed: Connection refused (after ..) suppressed)
+      cause: [BROKER]/bootstrap: Connect to ipv4#[BROKER] failed: Connection refused (after ..
 
     hint: running again is safe; if it keeps failing, `tidegate check` tests each connection
     ");
@@ -28,7 +28,7 @@ fn a_broker_that_refuses_is_named_soon() {
     ----- stdout -----
     ----- stderr -----
     error: could not look up topic `tide` on [BROKER]
-      cause: [BROKER]/bootstrap: Connect to ipv4#[BROKER] failed: Connection refused (after ..) suppressed)
+      cause: [BROKER]/bootstrap: Connect to ipv4#[BROKER] failed: Connection refused (after ..
 
     hint: running again is safe; if it keeps failing, `tidegate check` tests each connection
     ");
@@ -190,7 +190,7 @@ fn a_database_that_is_none() {
     let place = Place::without_broker();
     place.write("catalog.db", "this is not SQLite, but it is long enough to have a header of one ".repeat(99));
     let answer = place.tidegate("run job.toml");
-    assert!([75, 78].contains(&answer.code()) && answer.stderr.contains("catalog.db"), "{answer}");
+    assert!(answer.code() == 78 && answer.stderr.contains("catalog.db"), "{answer}");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_table_without_its_files() {
     place.tidegate("init job.toml").expect(0);
     std::fs::remove_dir_all(place.path().join("warehouse")).unwrap();
     let answer = place.tidegate("run job.toml");
-    assert!([75, 78].contains(&answer.code()) && answer.stderr.contains("news/articles/metadata"), "{answer}");
+    assert!(answer.code() == 78 && answer.stderr.contains("news/articles/metadata"), "{answer}");
 }
 
 #[test]
@@ -252,20 +252,10 @@ fn a_schema_that_does_not_fit() {
 
     hint: `tidegate init` makes a table that fits the job file, under a name that is free
     ");
-    assert_snapshot!(place.tidegate("check job.toml"), @r"
-    exit code: 78
-    ----- stdout -----
-    ok    job file   job `articles`
-    FAIL  table      job `articles` cannot run on table `news.articles`:
-      the table has no column `at`, which `table.columns` names (its columns are `id`, `when`, `title`; add the column to the table, or change the job file)
-      column `title` is long in the table, but string in `[table] columns` (make them the same; without `columns` the job takes the table's own)
-      the job does not fill `when`, a required column of the table (add it to `[table] columns`, or make it optional in the table)
-                     hint: `tidegate init` makes a table that fits the job file, under a name that is free
-    ok    state      no batch yet
-    ok    rejects    `news.articles_rejects` will be made for the first reject
-    ok    topic      `tide`, 2 partitions, 0 offsets
-    ----- stderr -----
-    ");
+    let checked = place.tidegate("check job.toml").expect(78);
+    for column in ["no column `at`", "column `title` is long", "does not fill `when`"] {
+        assert!(checked.stdout.contains(column), "{checked}");
+    }
 }
 
 #[test]
@@ -346,9 +336,9 @@ fn a_branch_that_does_not_exist() {
 }
 
 #[test]
-fn a_directory_that_nobody_may_write_to() {
+fn a_file_where_the_warehouse_should_be() {
     let place = Place::without_broker();
     place.write("warehouse", "a file where a directory should be");
     let answer = place.tidegate("init job.toml");
-    assert!([75, 77, 78].contains(&answer.code()) && answer.stderr.contains("warehouse"), "{answer}");
+    assert!(answer.code() == 78 && answer.stderr.contains("warehouse"), "{answer}");
 }

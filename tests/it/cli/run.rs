@@ -84,9 +84,9 @@ fn the_life_of_a_job() {
     exit code: 0
     ----- stdout -----
     job articles · topic tide · table news.articles
-    last batch  1 (epoch 0), snapshot [SNAPSHOT] run [TIME]
+    last batch  1 (epoch 0), snapshot [SNAPSHOT], run [TIME]
     records     4 read, 1 duplicate, 3 inserted
-    watermark   [TIME]
+    watermark   2025-01-01T02:00:00.000000Z
     lag         0 offsets
     newest      event time .. ago
     partition  next offset  lag
@@ -235,7 +235,7 @@ fn the_life_of_a_job_for_machines() {
             "updated": 0
           },
           "snapshot_id": "[SNAPSHOT_ID]",
-          "watermark": "[TIME]"
+          "watermark": "2025-01-01T02:00:00.000000Z"
         }
       ],
       "branch": "main",
@@ -267,7 +267,7 @@ fn the_life_of_a_job_for_machines() {
       "tidegate": "[VERSION]",
       "topic": "tide",
       "warnings": [],
-      "watermark": "[TIME]"
+      "watermark": "2025-01-01T02:00:00.000000Z"
     }
     "#);
     assert_snapshot!(place.tidegate("run job.toml --output json").pretty(), @r#"
@@ -302,7 +302,7 @@ fn the_life_of_a_job_for_machines() {
       "tidegate": "[VERSION]",
       "topic": "tide",
       "warnings": [],
-      "watermark": "[TIME]"
+      "watermark": "2025-01-01T02:00:00.000000Z"
     }
     "#);
     assert_snapshot!(place.tidegate("status job.toml --output json").pretty(), @r#"
@@ -345,7 +345,7 @@ fn the_life_of_a_job_for_machines() {
       "table": "news.articles",
       "tidegate": "[VERSION]",
       "topic": "tide",
-      "watermark": "[TIME]"
+      "watermark": "2025-01-01T02:00:00.000000Z"
     }
     "#);
 }
@@ -388,9 +388,9 @@ fn a_batch_that_changes_rows() {
     exit code: 0
     ----- stdout -----
     job articles · topic tide · table news.articles
-    last batch  2 (epoch 0), snapshot [SNAPSHOT] run [TIME]
+    last batch  2 (epoch 0), snapshot [SNAPSHOT], run [TIME]
     records     7 read, 3 rejected, 1 late, 1 inserted, 2 updated
-    watermark   [TIME]
+    watermark   2025-01-01T03:00:00.000000Z
     lag         0 offsets
     newest      event time .. ago
     partition  next offset  lag
@@ -613,6 +613,23 @@ fn failures_for_machines_say_the_same_as_for_people() {
     }
     "#);
     assert_eq!(answer.said(), place.tidegate("run job.toml").said());
+}
+
+#[test]
+fn every_failure_is_one_document_with_its_exit_code() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml").expect(0);
+    place.change("unreachable.toml", "${BROKER}", "127.0.0.1:1");
+    place.change("other.toml", "\"articles\"", "\"others\"");
+    place.change("bad.toml", "topic =", "topc =");
+    for (job, code) in [("unreachable.toml", 75), ("other.toml", 65), ("bad.toml", 78), ("gone.toml", 78)] {
+        let answer = place.tidegate(&format!("run {job} --output json -vv --log-format json --empty-exit-code 99")).expect(code);
+        let report = answer.json();
+        assert_eq!((&report["outcome"], &report["exit_code"]), (&"failed".into(), &code.into()), "{answer}");
+        assert!(answer.said().contains(report["error"]["message"].as_str().unwrap()), "{answer}");
+    }
 }
 
 #[test]

@@ -62,6 +62,29 @@ fn the_run_after_a_signal_reads_everything() {
 }
 
 #[test]
+fn sigterm_after_records_came_commits_them_and_ends_with_0() {
+    let broker = Broker::start();
+    for i in 0..100 {
+        broker.produce(0, &[&format!(r#"{{"id": "{i}", "at": "2025-01-01T00:00:00Z", "title": "{}"}}"#, "t".repeat(1_000))]);
+    }
+    // One record in each answer, and a while between them.
+    broker.cluster.broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
+    let place = Place::new(&broker.address());
+    place.change("job.toml", "topic =", "\"fetch.message.max.bytes\" = 1000\n\"max.partition.fetch.bytes\" = 1000\ntopic =");
+    place.tidegate("init job.toml").expect(0);
+    let running = place.start("run job.toml --output json");
+    std::thread::sleep(3 * SOON);
+    running.signal("TERM");
+    let report = running.answer().expect(0).json();
+    let read = report["records"]["read"].as_u64().unwrap();
+    assert!(report["outcome"] == "interrupted" && (1..100).contains(&read), "{report}");
+
+    broker.cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    let report = place.tidegate("run job.toml --output json").expect(0).json();
+    assert_eq!(report["records"]["inserted"], 100 - read, "{report}");
+}
+
+#[test]
 fn sigterm_while_a_broker_does_not_answer_ends_with_143() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = Place::new(&silent.local_addr().unwrap().to_string());
