@@ -248,7 +248,7 @@ const SHAPES: &[(&str, &str)] = &[
 /// Texts of which only the ends are the same in every run; an end of nothing is the end of the line.
 const BETWEEN: &[(&str, &str)] = &[
     // How long librdkafka tried to connect, and how often.
-    (" (after ", ""),
+    (": Connection refused (after ", ""),
     ("newest event time ", " before"),
     ("event time ", " ago"),
 ];

@@ -53,7 +53,7 @@ fn no_command_shows_the_help_and_is_a_mistake() {
       tidegate init jobs/articles.toml   create the table
       tidegate run jobs/articles.toml    move one batch
 
-    Exit codes (after ..
+    Exit codes (after any of them running again is safe; the code says whether it can help):
         0  committed, nothing new, already done, or ended by a signal after a commit
         2  wrong command line
        65  data refused: its owner has to decide
@@ -223,7 +223,7 @@ fn help_of_the_program() {
       tidegate init jobs/articles.toml   create the table
       tidegate run jobs/articles.toml    move one batch
 
-    Exit codes (after ..
+    Exit codes (after any of them running again is safe; the code says whether it can help):
         0  committed, nothing new, already done, or ended by a signal after a commit
         2  wrong command line
        65  data refused: its owner has to decide
@@ -305,7 +305,7 @@ fn help_of_the_program() {
       tidegate init jobs/articles.toml   create the table
       tidegate run jobs/articles.toml    move one batch
 
-    Exit codes (after ..
+    Exit codes (after any of them running again is safe; the code says whether it can help):
         0  committed, nothing new, already done, or ended by a signal after a commit
         2  wrong command line
        65  data refused: its owner has to decide
@@ -407,7 +407,7 @@ fn help_of_run() {
 
     Two runs of one job may overlap: one commits, the other has no effect and exits 0.
 
-    Exit codes (after ..
+    Exit codes (after any of them running again is safe; the code says whether it can help):
         0  committed, nothing new, already done, or ended by a signal after a commit
         2  wrong command line
        65  data refused: its owner has to decide
