@@ -1,5 +1,8 @@
 //! The demo proves itself: it compares the table with what the producer meant.
 
+use insta::assert_snapshot;
+use serde_json::Value;
+
 use crate::program::Place;
 
 #[test]
@@ -14,13 +17,30 @@ fn the_demo_ends_with_the_truth_in_any_directory() {
 }
 
 #[test]
-fn the_demo_leaves_nothing_behind() {
+fn what_the_demo_keeps_is_a_job_like_any_other() {
     let place = Place::without_broker();
     std::fs::create_dir(place.path().join("tmp")).unwrap();
     let temporary = place.path().join("tmp").display().to_string();
     let place = place.with("TMPDIR", &temporary);
     let answer = place.tidegate("demo").expect(0);
-    assert!(answer.stdout.contains("table equals the truth"), "{answer}");
-    let left: Vec<_> = std::fs::read_dir(place.path().join("tmp")).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+    let (_, command) = answer.stdout.split_once("tidegate status \"").unwrap_or_else(|| panic!("{answer}"));
+    let (job, _) = command.split_once('"').unwrap();
+    assert!(job.starts_with(&temporary), "{job}");
+    let status = place.tidegate(&format!("status {job} --output json")).expect(0).json();
+    assert!(status["last_batch"]["batch"].as_u64() > Some(1) && status["lag_records"] == Value::Null, "{status}");
+}
+
+#[test]
+fn the_demo_touches_no_directory_with_something_in_it() {
+    let place = Place::without_broker();
+    assert_snapshot!(place.tidegate("demo --dir ."), @r"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: directory `.` is not empty
+
+    hint: a demo starts from nothing: name a directory that is empty or does not exist yet
+    ");
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["job.toml"]);
 }

@@ -325,7 +325,9 @@ fn blur(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match name.as_str() {
-                    "duration_ms" | "lag_seconds" | "data_bytes" | "snapshot_id" if value.is_number() => {
+                    "duration_ms" | "lag_seconds" | "data_bytes" | "bytes_read" | "bytes_written" | "snapshot_id"
+                        if value.is_number() =>
+                    {
                         *value = Value::from(format!("[{}]", name.to_uppercase()));
                     }
                     "tidegate" if *value == env!("CARGO_PKG_VERSION") => *value = Value::from("[VERSION]"),

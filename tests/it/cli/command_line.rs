@@ -510,8 +510,8 @@ fn help_of_every_other_command() {
     Usage: tidegate demo [OPTIONS]
 
     Options:
-          --dir <DIR>  Keep the demo's table and job file in this directory [default: a temporary one,
-                       removed at the end]
+          --dir <DIR>  Directory for the demo's table and job file, empty or new [default: a new one for
+                       temporary files; it is kept]
       -h, --help       Print help (see more with '--help')
 
     ..

@@ -261,6 +261,15 @@ fn the_life_of_a_job_for_machines() {
         "updated": 0
       },
       "remaining": 0,
+      "requests": {
+        "bytes_read": "[BYTES_READ]",
+        "bytes_written": "[BYTES_WRITTEN]",
+        "delete": 0,
+        "get": 1,
+        "head": 0,
+        "list": 0,
+        "put": 4
+      },
       "run_id": "[UUID]",
       "started_at": "[TIME]",
       "table": "news.articles",
@@ -296,6 +305,15 @@ fn the_life_of_a_job_for_machines() {
         "updated": 0
       },
       "remaining": 0,
+      "requests": {
+        "bytes_read": "[BYTES_READ]",
+        "bytes_written": "[BYTES_WRITTEN]",
+        "delete": 0,
+        "get": 1,
+        "head": 0,
+        "list": 0,
+        "put": 0
+      },
       "run_id": "[UUID]",
       "started_at": "[TIME]",
       "table": "news.articles",
@@ -603,6 +621,15 @@ fn failures_for_machines_say_the_same_as_for_people() {
         "updated": 0
       },
       "remaining": null,
+      "requests": {
+        "bytes_read": "[BYTES_READ]",
+        "bytes_written": "[BYTES_WRITTEN]",
+        "delete": 0,
+        "get": 0,
+        "head": 0,
+        "list": 0,
+        "put": 0
+      },
       "run_id": "[UUID]",
       "started_at": "[TIME]",
       "table": "news.articles",
