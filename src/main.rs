@@ -53,6 +53,8 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             }
         },
         Command::Demo(args) => {
+            // Its runs are other processes; a progress line of this one would only stand in the story's way.
+            observer.finish();
             let colour = std::io::stdout().is_terminal() && environment("NO_COLOR").is_none_or(|value| value.is_empty());
             match tidegate::demo::demo(args.dir.as_deref(), &mut std::io::stdout(), colour, &new_run()).await {
                 Ok(()) => ExitCode::SUCCESS,

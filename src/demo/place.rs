@@ -131,7 +131,7 @@ max_future = "1 h"
     pub(super) fn pyiceberg(&self) -> String {
         let root = &self.root;
         format!(
-            r#"python -c "from pyiceberg.catalog.sql import SqlCatalog; print(SqlCatalog('tidegate', uri='sqlite:///{root}/warehouse/catalog.db').load_table('{TABLE}').scan().to_arrow())""#
+            r#"python -c "from pyiceberg.catalog.sql import SqlCatalog; print(*SqlCatalog('tidegate', uri='sqlite:///{root}/warehouse/catalog.db').load_table('{TABLE}').scan(limit=10, selected_fields=('id', 'title', 'version')).to_arrow().to_pylist(), sep='\n')""#
         )
     }
 }
