@@ -12,7 +12,6 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tracing::{Subscriber, debug, info, warn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -33,7 +32,7 @@ pub fn init(progress: Progress, format: Form, level: LogLevel) -> Watcher {
     let screen = Screen::new(progress, is_terminal);
     let (filter, mistake) = filter(level, directives.as_deref());
     // A second call would be a mistake of ours, but none that a run should end for.
-    tracing_subscriber::registry().with(lines(format, is_terminal, filter, &screen)).try_init().ok();
+    logs(format, is_terminal, filter, &screen).try_init().ok();
     if let Some(mistake) = mistake {
         warn!("`TIDEGATE_LOG` is not a log filter and has no effect: {mistake}");
     }
@@ -83,15 +82,16 @@ impl<'a> MakeWriter<'a> for Screen {
 }
 
 /// Log lines on the screen, those of librdkafka included.
-fn lines<S>(format: Form, colour: bool, filter: EnvFilter, screen: &Screen) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
+///
+/// The filter is one for all and not the lines' own: asked through the `log` crate whether a line is wanted, as librdkafka's
+/// wrapper does, a filter of a layer forgets the answer only with the next event, which is then lost.
+fn logs(format: Form, colour: bool, filter: EnvFilter, screen: &Screen) -> impl Subscriber + Send + Sync + use<> {
     let lines = tracing_subscriber::fmt::layer().with_writer(screen.clone());
-    match format {
-        Form::Text => lines.with_ansi(colour).with_filter(filter).boxed(),
-        Form::Json => lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
-    }
+    let lines = match format {
+        Form::Text => lines.with_ansi(colour).boxed(),
+        Form::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines)
 }
 
 /// What is logged: of tidegate itself from `level` on, of its libraries only warnings and errors; or what `directives` say. Where
@@ -129,6 +129,7 @@ impl Bars {
     fn new(screen: &Screen) -> Option<Self> {
         let line = screen.line.as_ref()?.add(ProgressBar::new(0));
         line.set_style(waiting());
+        line.set_prefix(Phase::Plan.name());
         line.enable_steady_tick(TICK);
         Some(Self { line, bytes: Arc::default() })
     }
@@ -310,13 +311,15 @@ mod tests {
     /// Runs `work` with its log on the screen.
     fn logging(level: LogLevel, directives: Option<&str>, screen: &Screen, work: impl FnOnce()) {
         let (filter, _) = filter(level, directives);
-        with_default(tracing_subscriber::registry().with(lines(Form::Text, false, filter, screen)), work);
+        with_default(logs(Form::Text, false, filter, screen), work);
     }
 
     #[test]
     fn a_progress_line_and_log_lines_do_not_tear_each_other() {
         let (screen, paper) = screen();
         let watch = Watcher { bars: Bars::new(&screen) };
+        // From the time it begins with to the end, with nothing of the progress line before or after.
+        let is_log = |line: &str| line.starts_with("20") && line.contains(" tidegate::run: ") && !line.contains(" left");
         logging(LogLevel::Debug, None, &screen, || {
             watch.planned(2_000_000);
             watch.phase(Phase::Pull);
@@ -328,12 +331,12 @@ mod tests {
             let (line, logs) = shown.split_last().unwrap();
             assert!(line.contains("pull") && line.contains("1,000,000/2,000,000") && line.contains("B/s"), "{line}");
             assert_eq!(logs.len(), 102, "{logs:#?}");
-            assert!(logs.iter().all(|log| log.contains(" tidegate::run: ")), "{logs:#?}");
+            assert!(logs.iter().all(|log| is_log(log)), "{logs:#?}");
             watch.phase(Phase::Done);
         });
         let shown = paper.lines();
         assert_eq!(shown.len(), 103, "the progress line is gone, the logs stay: {shown:#?}");
-        assert!(shown[102].ends_with("phase phase=\"done\""), "{}", shown[102]);
+        assert!(shown.iter().all(|line| is_log(line)) && shown[102].ends_with("phase phase=\"done\""), "{shown:#?}");
     }
 
     #[test]
@@ -402,6 +405,18 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_lost_after_a_library_asked_whether_its_own_is_wanted() {
+        let (screen, paper) = screen();
+        let unwanted = with_default(tracing_subscriber::registry(), || tracing::info_span!(target: "librdkafka", "x").metadata());
+        logging(LogLevel::Info, None, &screen, || {
+            // What `log::log_enabled!` comes down to.
+            assert!(!tracing::dispatcher::get_default(|log| log.enabled(unwanted.unwrap())));
+            Logs.phase(Phase::Plan);
+        });
+        assert_eq!(paper.lines().len(), 1, "{:?}", paper.lines());
+    }
+
+    #[test]
     fn a_slip_in_the_filter_is_told() {
         assert!(filter(LogLevel::Info, Some("tidegate=loud")).1.is_some());
         assert_eq!(filter(LogLevel::Info, Some("tidegate=debug")).1, None);
@@ -411,7 +426,7 @@ mod tests {
     fn json_lines_hold_the_fields() {
         let (screen, paper) = screen();
         let (filter, _) = filter(LogLevel::Info, None);
-        with_default(tracing_subscriber::registry().with(lines(Form::Json, false, filter, &screen)), || Logs.planned(7));
+        with_default(logs(Form::Json, false, filter, &screen), || Logs.planned(7));
         let line: serde_json::Value = serde_json::from_str(&paper.lines()[0]).unwrap();
         assert_eq!((&line["phase"], &line["offsets"], &line["level"]), (&"plan".into(), &7.into(), &"INFO".into()));
     }

@@ -22,8 +22,7 @@ pub fn write_metrics_file(path: &Path, report: &Report) -> io::Result<()> {
 
 /// The metrics of a run; `previous` is the file that the run before it left.
 pub fn render(report: &Report, previous: Option<&str>) -> String {
-    let labels =
-        format!("job=\"{}\",table=\"{}\",topic=\"{}\"", escaped(&report.job), escaped(&report.table), escaped(&report.topic));
+    let labels = labels(report, previous);
     let ended =
         progress::micros(&report.started_at).map(|start| millionths(i128::from(start) + i128::from(report.duration_ms) * 1_000));
     let last_success = if succeeded(report) { ended.clone() } else { previous.and_then(|text| kept(text, LAST_SUCCESS, &labels)) };
@@ -48,6 +47,18 @@ pub fn render(report: &Report, previous: Option<&str>) -> String {
     page.gauge("last_run_batches", "Batches that the last run committed.", Some(report.batches.len().to_string()));
     page.gauge("watermark_timestamp_seconds", "Event time below which records are late.", watermark);
     page.text
+}
+
+/// The labels of every sample. A run that could not read its job file does not know them, but the run before it did: the series
+/// that someone watches must go on, and say that the last run failed.
+fn labels(report: &Report, previous: Option<&str>) -> String {
+    let known = || {
+        let sample = previous?.lines().find_map(|line| line.strip_prefix("tidegate_last_run_exit_code{"))?;
+        Some(sample.rsplit_once("} ")?.0.to_owned())
+    };
+    let own =
+        || format!("job=\"{}\",table=\"{}\",topic=\"{}\"", escaped(&report.job), escaped(&report.table), escaped(&report.topic));
+    if report.topic.is_empty() { known().unwrap_or_else(own) } else { own() }
 }
 
 /// A run told to end with another code when nothing is new did not fail; one that committed but left its rejects open did.
@@ -259,6 +270,21 @@ mod tests {
         let other = Report { job: "other".into(), ..failed };
         assert_eq!(value(&render(&other, Some(&success)), LAST_SUCCESS), None, "another job's file");
         assert!(value(&render(&later, Some(&success)), LAST_SUCCESS) > ended);
+    }
+
+    #[test]
+    fn a_run_that_could_not_read_its_job_goes_on_with_the_series_of_its_file() {
+        let success = render(&sample::committed(), None);
+        let nameless = Report { job: "job.toml".into(), table: String::new(), topic: String::new(), ..sample::nothing_new() };
+        let unusable = Report { outcome: Outcome::Failed, exit_code: 78, ..nameless };
+        let failure = render(&unusable, Some(&success));
+        let exit_code = |page: &str| {
+            let mut samples = parse(page).into_iter().filter(|((name, _), _)| name == "tidegate_last_run_exit_code");
+            samples.next().map(|((_, labels), value)| (labels, value)).unwrap()
+        };
+        assert_eq!(exit_code(&failure), (exit_code(&success).0, 78.0));
+        assert_eq!(value(&failure, LAST_SUCCESS), value(&success, LAST_SUCCESS));
+        assert_eq!(exit_code(&render(&unusable, None)).0[0].1, "job.toml", "the first run of all");
     }
 
     #[test]
