@@ -142,7 +142,7 @@ impl Manifests<'_> {
         }
         for (at, manifest) in live.manifests.iter().enumerate() {
             if let Some(gone) = gone.get(&at) {
-                let rewritten = self.rewrite(&[manifest], gone).await?;
+                let rewritten = self.rewrite(manifest, gone).await?;
                 self.list.push(rewritten);
             } else {
                 self.list.push(manifest.clone());
@@ -202,12 +202,18 @@ impl Manifests<'_> {
             }
         }
         for manifests in groups.into_values() {
-            for bin in bins(manifests, target) {
-                if bin.len() < min_count.max(2) {
-                    rest.extend(bin);
-                } else {
-                    let merged = self.rewrite(&bin.iter().collect::<Vec<_>>(), &[]).await?;
-                    rest.push(merged);
+            let mut bins = bins(manifests, target);
+            // The bin of the newest manifest waits until it is worth the work; the others will not grow any more.
+            let newest = bins.pop().unwrap_or_default();
+            if newest.len() >= min_count.max(2) {
+                bins.push(newest);
+            } else {
+                rest.extend(newest);
+            }
+            for bin in bins {
+                match self.merged(&bin).await? {
+                    Some(merged) => rest.push(merged),
+                    None => rest.extend(bin),
                 }
             }
         }
@@ -215,24 +221,59 @@ impl Manifests<'_> {
         Ok(())
     }
 
-    /// One manifest with the live entries of `manifests`, without `removed`, which it lists as deleted.
-    async fn rewrite(&mut self, manifests: &[&ManifestFile], removed: &[&DataFile]) -> Result<ManifestFile> {
+    /// One manifest of several; none where they cannot be one: a promoted partition column gives them different partition types.
+    async fn merged(&mut self, bin: &[ManifestFile]) -> Result<Option<ManifestFile>> {
         let metadata = &self.draft.base.metadata;
+        let Some(spec) = bin.first().and_then(|first| metadata.partition_spec_by_id(first.partition_spec_id)) else { return Ok(None) };
+        if bin.len() < 2 {
+            return Ok(None);
+        }
+        let (spec, schema) = (spec.as_ref().clone(), schema_of(metadata, spec));
+        let loaded = self.load(&bin.iter().collect::<Vec<_>>()).await?;
+        let partition_type = spec.partition_type(&schema).doing(|| "name the partition type of a manifest")?;
+        for manifest in &loaded {
+            let own = manifest.metadata();
+            if own.partition_spec().partition_type(own.schema()).doing(|| "name the partition type of a manifest")? != partition_type {
+                return Ok(None);
+            }
+        }
+        let manifests: Vec<_> = bin.iter().zip(loaded).collect();
+        self.write(&manifests, &[], &schema, &spec).await.map(Some)
+    }
+
+    /// The manifest without `removed`, which it lists as deleted, under its own schema and spec.
+    async fn rewrite(&mut self, manifest: &ManifestFile, removed: &[&DataFile]) -> Result<ManifestFile> {
+        let loaded = self.load(&[manifest]).await?;
+        let (schema, spec) = (Arc::clone(loaded[0].metadata().schema()), loaded[0].metadata().partition_spec().clone());
+        let manifests: Vec<_> = std::iter::once(manifest).zip(loaded).collect();
+        self.write(&manifests, removed, &schema, &spec).await
+    }
+
+    async fn load(&self, manifests: &[&ManifestFile]) -> Result<Vec<Manifest>> {
         let file_io = &self.draft.base.file_io;
-        let loaded = try_join_all(manifests.iter().map(|manifest| async move {
+        try_join_all(manifests.iter().map(|manifest| async move {
             let path = &manifest.manifest_path;
             // A manifest of this very commit has no sequence number yet; its entries inherit theirs when they are read later.
             manifest.load_manifest(file_io).await.doing(|| format!("read manifest `{path}`"))
         }))
-        .await?;
-        let first = loaded.first().expect("at least one manifest is rewritten").metadata();
-        let (schema, spec) = (Arc::clone(first.schema()), first.partition_spec().clone());
-        let mut writer = self.writer(manifests[0].content, &schema, &spec)?;
-        for (manifest, content) in manifests.iter().zip(&loaded) {
+        .await
+    }
+
+    /// One manifest with the live entries of all.
+    async fn write(
+        &mut self,
+        manifests: &[(&ManifestFile, Manifest)],
+        removed: &[&DataFile],
+        schema: &SchemaRef,
+        spec: &PartitionSpec,
+    ) -> Result<ManifestFile> {
+        let version = self.draft.base.metadata.format_version();
+        let mut writer = self.writer(manifests[0].0.content, schema, spec)?;
+        for (manifest, content) in manifests {
             let own = manifest.added_snapshot_id == self.draft.snapshot_id;
             let first_row_ids = first_row_ids(manifest, content);
             for (entry, first_row_id) in content.entries().iter().zip(first_row_ids) {
-                let file = with_first_row_id(&entry.data_file, first_row_id, &spec, &schema, metadata.format_version())?;
+                let file = with_first_row_id(&entry.data_file, first_row_id, spec, schema, version)?;
                 let sequence = entry.sequence_number().unwrap_or(-1);
                 let snapshot = entry.snapshot_id().unwrap_or(manifest.added_snapshot_id);
                 let added = match entry.status() {

@@ -139,6 +139,14 @@ impl Error {
         Self::Unavailable { doing: doing.into(), source: source.into() }
     }
 
+    /// A commit that was refused although the table did not change: what stands behind it says who acts next.
+    pub fn of_refusal(table: impl fmt::Display, cause: BoxError) -> Self {
+        match cause.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(cause) => Self::unavailable(format!("commit to table `{table}`"), cause),
+        }
+    }
+
     /// A broken invariant of ours (101).
     pub fn broken(what: impl Into<String>) -> Self {
         Self::Broken { what: what.into() }
@@ -147,13 +155,13 @@ impl Error {
 
 /// `?` always carries a verb: `.doing("load the table")` turns a library's error into one that says what was being done.
 pub trait Doing<T> {
-    /// Wraps the error as [`Error::Unavailable`]; the closure runs only on failure.
+    /// Wraps the error by what its causes say: denied, missing, or unavailable for now. The closure runs only on failure.
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
 }
 
 impl<T, E: Into<BoxError>> Doing<T> for Result<T, E> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|source| Error::unavailable(doing(), source))
+        self.map_err(|source| crate::storage::failed(|| doing().into(), source))
     }
 }
 

@@ -178,7 +178,7 @@ impl VersionCodec {
     }
 
     /// A time in µs since the epoch in this codec's unit, rounded down.
-    pub(crate) fn from_micros(&self, micros: i64) -> i64 {
+    pub(crate) fn at_micros(&self, micros: i64) -> i64 {
         match self.event_time {
             DataType::Date32 => micros.div_euclid(86_400_000_000),
             DataType::Timestamp(TimeUnit::Nanosecond, _) => micros.saturating_mul(1_000),

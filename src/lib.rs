@@ -40,7 +40,7 @@
 //! | `snapshot` | what a new snapshot is: files, summary, requirements | pure |
 //! | `commit` | manifests, and one change of the table out of a draft | I/O |
 //! | `catalog` | the only door to the head of a table: load, create, swap | I/O |
-//! | `table` | a table made from a job file, and whether an existing one fits | pure |
+//! | `table` | a table made from a job file, and whether an existing one fits | I/O |
 //! | `storage` | every byte, through one `object_store` client per bucket | I/O |
 //! | `observe` | what a run tells its watcher | pure |
 //! | `report` | what a run did, as text, JSON, result file and metrics | pure |

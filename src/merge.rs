@@ -59,6 +59,11 @@ impl StoredRows {
         self.by_entry.get(&entry)?.iter().copied().max_by(|&a, &b| self.rows[a].version.cmp(&self.rows[b].version))
     }
 
+    /// Bytes held, roughly: a row with its boxed version, and its place in the map.
+    pub(crate) fn memory(&self) -> usize {
+        self.rows.capacity() * (size_of::<Stored>() + 32) + self.by_entry.len() * 64
+    }
+
     /// Every stored row, in the order in which lookups found them.
     pub(crate) fn rows(&self) -> &[Stored] {
         &self.rows

@@ -70,6 +70,8 @@ pub enum Kind {
 pub struct PendingRejects {
     /// Full name of the rejects table.
     pub table: String,
+    /// Job as it stands in the rows; a branch that inherits this state has another, and leaves the rejects alone.
+    pub job: String,
     /// Its files.
     pub files: Vec<RejectsFile>,
     /// Watermark that the batch was judged by, µs: needed to make the files again should they be gone.
@@ -406,6 +408,7 @@ mod tests {
                 },
                 rejects: rest.2.map(|(path, records, judged_by)| PendingRejects {
                     table: "a.b".into(),
+                    job: "j".into(),
                     files: vec![RejectsFile { path, records, size: 7 }],
                     judged_by,
                 }),

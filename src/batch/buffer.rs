@@ -109,12 +109,12 @@ impl Buffered {
     }
 }
 
-/// Fills `columns` of `rows` with stored values: row `i` takes them from `kept[stored[i]]`, a batch of one row, or stays null.
+/// Fills `columns` of `rows` with stored values: row `i` takes them from batch and row `stored[i]` of `kept`, or stays null.
 pub(super) fn carry_over(
     rows: &RecordBatch,
     columns: &[String],
     kept: &[RecordBatch],
-    stored: &[Option<usize>],
+    stored: &[Option<(usize, usize)>],
 ) -> Result<RecordBatch> {
     let broken = |e: arrow::error::ArrowError| Error::broken(format!("carry stored values over: {e}"));
     let schema = rows.schema();
@@ -127,7 +127,7 @@ pub(super) fn carry_over(
             sources
                 .push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
         }
-        let picks: Vec<(usize, usize)> = stored.iter().map(|stored| (stored.map_or(0, |i| i + 1), 0)).collect();
+        let picks: Vec<(usize, usize)> = stored.iter().map(|stored| stored.map_or((0, 0), |(batch, row)| (batch + 1, row))).collect();
         arrays[at] = interleave(&sources, &picks).map_err(broken)?;
     }
     RecordBatch::try_new(schema, arrays).map_err(broken)

@@ -76,7 +76,7 @@ impl<'a> MergeColumns<'a> {
             keys: Arc::clone(&self.keys),
             versions: Arc::clone(&self.versions),
             kept: self.kept.clone(),
-            min_event_time: watermark.map(|micros| self.versions.from_micros(micros)),
+            min_event_time: watermark.map(|micros| self.versions.at_micros(micros)),
         };
         // The searching tasks share the ids, and give them back when they have ended.
         let ids = Arc::new(dedupe.take_keys());

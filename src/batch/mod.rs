@@ -11,7 +11,8 @@ mod rejects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, LoadedTable};
@@ -88,12 +89,16 @@ pub(crate) struct Assembly<'a, C> {
     probed: u32,
     stored: StoredRows,
     kept: Vec<RecordBatch>,
+    /// For each row of `stored` the batch and row of `kept` that hold its values.
+    kept_at: Vec<(usize, usize)>,
     writer: Option<DataWriter>,
     own_dead: BTreeMap<u32, RoaringTreemap>,
     counts: Counts,
     max_event_time: BTreeMap<Partition, i64>,
     rejects: RejectSink<'a, C>,
     files_searched: u64,
+    /// Compares at the precision of the event-time column.
+    judge: Judge,
     observer: &'a dyn Observer,
 }
 
@@ -122,6 +127,9 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 (None, Some((at, VersionCodec::new(schema.field(at).data_type().clone(), &[])?)))
             }
         };
+        let codec = columns.as_ref().map(|columns| columns.versions.as_ref()).or(event_times.as_ref().map(|(_, codec)| codec));
+        let floor = |micros| codec.map_or(micros, |codec| codec.micros(codec.at_micros(micros)));
+        let judge = Judge { watermark: spec.judge.watermark.map(floor), ..spec.judge };
         let dedupe = columns.as_ref().map(|columns| Dedupe::new(columns.config.ties));
         Ok(Self {
             spec,
@@ -132,12 +140,14 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             probed: 0,
             stored: StoredRows::default(),
             kept: Vec::new(),
+            kept_at: Vec::new(),
             writer: None,
             own_dead: BTreeMap::new(),
             counts: Counts::default(),
             max_event_time: BTreeMap::new(),
             rejects,
             files_searched: 0,
+            judge,
             observer,
         })
     }
@@ -181,11 +191,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                             None
                         }
                         (Some(key), Some(time)) => match self.judge(chunk, at, columns.versions.micros(time)) {
-                            Sorted::Leave => None,
-                            Sorted::Take => {
+                            Sorted::Take if !self.spec.rejects_only => {
                                 let row = u32::try_from(row).expect("rows of a chunk fit");
                                 self.offer(key, versions.get(row as usize), record, Place::Buffered { batch, row }, &mut buffered)
                             }
+                            Sorted::Take | Sorted::Leave => None,
                         },
                     };
                     buffered.push_entry(row, entry);
@@ -223,7 +233,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     fn judge(&mut self, chunk: &Chunk, at: u32, micros: i64) -> Sorted {
         let record = &chunk.records[at as usize];
         let broker_time = record.timestamp_ms.filter(|_| record.broker_time).map(|ms| ms.saturating_mul(1_000));
-        match self.spec.judge.judge(micros, broker_time) {
+        match self.judge.judge(micros, broker_time) {
             Verdict::Future => {
                 let detail = format!("event time {} is too far ahead of the clock", crate::progress::rfc3339(micros));
                 self.reject(chunk, at, RejectReason::Future, &detail);
@@ -301,8 +311,10 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 continue;
             };
             let micros = timestamp_ms.saturating_mul(1_000);
-            if let Sorted::Take = self.judge(chunk, at, micros) {
-                let version = columns.versions.lowest_at(columns.versions.from_micros(micros))?;
+            if let Sorted::Take = self.judge(chunk, at, micros)
+                && !self.spec.rejects_only
+            {
+                let version = columns.versions.lowest_at(columns.versions.at_micros(micros))?;
                 self.offer(key, version, record, Place::Delete, &mut Buffered::none());
             }
         }
@@ -321,6 +333,8 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             + self.dedupe.as_ref().map_or(0, Dedupe::memory)
             + self.writer.as_ref().map_or(0, DataWriter::memory)
             + self.rejects.memory()
+            + self.stored.memory()
+            + self.kept.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
     }
 
     /// Whether there is nothing to search.
@@ -333,9 +347,14 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         self.buffer.bytes()
     }
 
+    /// Writes the rejects alone.
+    pub(crate) async fn flush_rejects(&mut self) -> Result<()> {
+        self.rejects.flush().await
+    }
+
     /// Bytes of rejects that wait to be written.
     pub(crate) fn rejects_buffered(&self) -> usize {
-        self.rejects.memory()
+        self.rejects.waiting()
     }
 
     /// Writes the buffered rows that the head does not beat.
@@ -384,9 +403,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             self.files_searched += u64::try_from(matches.files_read).expect("files fit");
             let new: Vec<usize> = (0..matches.rows.len()).filter(|&i| matches.rows[i].key >= self.probed).collect();
             if let Some(kept) = matches.kept.take() {
-                for &i in &new {
-                    self.kept.push(kept.slice(i, 1));
-                }
+                // Every lookup answers for every id; only the rows of new ids are kept, in the order of `stored`.
+                let rows: UInt64Array = new.iter().map(|&i| u64::try_from(i).expect("rows fit")).collect();
+                let rows = take_record_batch(&kept, &rows).map_err(|e| Error::broken(format!("kept values: {e}")))?;
+                self.kept_at.extend((0..rows.num_rows()).map(|row| (self.kept.len(), row)));
+                self.kept.push(rows);
             }
             self.stored.extend(new.iter().map(|&i| matches.rows[i].clone()).collect());
         }
@@ -412,8 +433,9 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         let Some(columns) = self.columns.as_ref().filter(|columns| !columns.kept.is_empty() && !self.kept.is_empty()) else {
             return Ok(None);
         };
-        let stored: Vec<Option<usize>> =
-            (0..batch.rows.num_rows()).map(|row| batch.entry(row).and_then(|entry| self.stored.highest(entry))).collect();
+        let stored: Vec<Option<(usize, usize)>> = (0..batch.rows.num_rows())
+            .map(|row| batch.entry(row).and_then(|entry| self.stored.highest(entry)).map(|at| self.kept_at[at]))
+            .collect();
         buffer::carry_over(&batch.rows, &columns.kept, &self.kept, &stored).map(Some)
     }
 
@@ -421,7 +443,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     fn row_ids(&self, entries: &[u32]) -> Option<Int64Array> {
         let ids: Int64Array =
             entries.iter().map(|&entry| self.stored.highest(entry).and_then(|i| self.stored.rows()[i].row_id)).collect();
-        (ids.len() > 0 && ids.iter().any(|id| id.is_some())).then_some(ids)
+        (!ids.is_empty() && ids.iter().any(|id| id.is_some())).then_some(ids)
     }
 
     fn target(&self) -> WriteTarget {

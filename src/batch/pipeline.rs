@@ -97,10 +97,12 @@ fn feed<'a, C: Catalog>(
         let (records, bytes) = (chunk.records.len() as u64, chunk.arena.len() as u64);
         assembly.take(&chunk, rows)?;
         observer.read(records, bytes);
-        if assembly.buffered() >= flush_at || assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
+        if assembly.buffered() >= flush_at {
             observer.phase(Phase::Flush);
             runtime.block_on(assembly.flush())?;
             observer.phase(Phase::Pull);
+        } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
+            runtime.block_on(assembly.flush_rejects())?;
         }
         if assembly.memory() >= memory_max {
             enough.store(true, Ordering::Relaxed);

@@ -34,7 +34,12 @@ impl<'a, C: Catalog> RejectSink<'a, C> {
         self.rows.push(chunk, record, reason.as_str(), detail);
     }
 
-    /// Bytes held.
+    /// Bytes of records that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.rows.memory()
+    }
+
+    /// Bytes held, those of open files included.
     pub(super) fn memory(&self) -> usize {
         self.rows.memory() + self.open.as_ref().map_or(0, |(_, writer)| writer.memory())
     }
@@ -77,6 +82,6 @@ impl<'a, C: Catalog> RejectSink<'a, C> {
                 size: file.data_file.file_size_in_bytes(),
             })
             .collect();
-        Ok(Some(PendingRejects { table: self.door.ident.to_string(), files, judged_by }))
+        Ok(Some(PendingRejects { table: self.door.ident.to_string(), job: self.door.job.clone(), files, judged_by }))
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{MergeConfig, Mode, Unmapped};
 use crate::counts::Counts;
 use crate::deletes::write_deletes;
 use crate::error::{BoxError, Error, Result};
-use crate::job::{Job, Pulled, next_batch};
+use crate::job::{ATTEMPTS_PER_REDO, Job, Pulled, next_batch};
 use crate::live::files::LiveFiles;
 use crate::merge::{MergeSet, StoredRows, merge};
 use crate::names::FileNames;
@@ -117,7 +117,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             }
             if table.metadata_location == self.base.metadata_location {
                 if !self.unclear {
-                    return Err(Error::unavailable(format!("commit to table `{}`", self.base.ident), cause));
+                    return Err(Error::of_refusal(&self.base.ident, cause));
                 }
                 continue;
             }
@@ -143,7 +143,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         if set.row_missing {
             return Ok(None);
         }
-        let names = self.names.attempt(self.pulled.redo * 100 + attempt);
+        let names = self.names.attempt(self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
         let target = WriteTarget {
             metadata: Arc::clone(&self.base.metadata),
             store: self.job.store.clone(),
@@ -166,7 +166,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         self.check(&files, &own_dead);
 
         self.job.observer.phase(Phase::Commit);
-        let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, self.pulled.redo * 100 + attempt);
+        let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
         self.attempts.push(snapshot_id);
         let summary = self.progress.encode();
         let property = StateProperty {
@@ -381,7 +381,7 @@ impl Retry {
         let number =
             |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
         Self {
-            retries: u32::try_from(number("commit.retry.num-retries", 4)).unwrap_or(4),
+            retries: u32::try_from(number("commit.retry.num-retries", 4)).unwrap_or(4).min(ATTEMPTS_PER_REDO - 1),
             min_wait: Duration::from_millis(number("commit.retry.min-wait-ms", 100)),
             max_wait: Duration::from_millis(number("commit.retry.max-wait-ms", 60_000)),
         }

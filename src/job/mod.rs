@@ -45,6 +45,9 @@ const MEMORY_BASE: u64 = 40 << 20;
 /// How often a batch is pulled anew after the table changed under it.
 const REDOS_MAX: u32 = 3;
 
+/// Attempts are numbered through all redos; `commit.retry.num-retries` stays below.
+const ATTEMPTS_PER_REDO: u32 = 100_000;
+
 /// One invocation: everything that is drawn once at the edge.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -163,6 +166,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 Ok(BatchEnd::NothingNew) => Ok(Outcome::NothingNew),
                 Ok(BatchEnd::Skipped) => Ok(Outcome::Skipped),
                 Ok(BatchEnd::Overtaken) => Ok(Outcome::Overtaken),
+                // What a wait could not bring before the signal is no failure of its own.
+                Err(Error::Unavailable { .. } | Error::Stalled { .. }) if self.stop.requested().is_some() => {
+                    Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) })
+                }
                 Err(error) => Err(error),
             };
             if !went_on || !options.drain || self.stop.requested().is_some() || ended.remaining == Some(0) {
@@ -204,7 +211,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             if plan.is_empty() {
                 return Ok(BatchEnd::NothingNew);
             }
-            if self.too_little(&state, &plan) {
+            if !drain && self.too_little(&state, &plan) {
                 return Ok(BatchEnd::Skipped);
             }
             let pulled = Pulled { table, state, bounds, plan, supplied, redo };
@@ -250,9 +257,9 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
 
     async fn collect_and_commit(&self, names: &FileNames, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
         let began_ms = (self.run.now_ms)();
-        let names = names.attempt(pulled.redo * 100);
+        let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
         let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
-        let door = self.rejects(&names);
+        let door = self.rejects(&pulled.table, rejects_ident(self.config), &names);
         let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
             return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
@@ -345,11 +352,12 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
     }
 
-    fn rejects(&self, names: &FileNames) -> Rejects<'_, C> {
+    fn rejects(&self, table: &LoadedTable, ident: TableIdent, names: &FileNames) -> Rejects<'_, C> {
         Rejects {
             catalog: self.catalog,
             store: self.store,
-            ident: rejects_ident(self.config),
+            ident,
+            table_uuid: table.metadata.uuid().to_string(),
             job: self.rejects_job(),
             run: self.run,
             names: names.clone(),

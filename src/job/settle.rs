@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use iceberg::TableIdent;
 
 use crate::batch::pipeline::{PullPlan, collect};
 use crate::batch::{BatchSpec, RejectSink};
 use crate::catalog::{Catalog, LoadedTable};
-use crate::error::{Error, Result};
-use crate::job::{Job, Supplied};
+use crate::error::{Doing, Error, Result};
+use crate::job::{Job, Supplied, rejects_ident};
 use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::Phase;
@@ -26,10 +29,11 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         state: &State,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let Some(progress) = state.progress() else { return Ok(()) };
-        let door = self.rejects(names);
-        if state.rolled_back {
-            let undone = door.undo_after(progress.epoch, progress.batch).await?;
+        let progress = state.progress();
+        if state.rolled_back || progress.is_none() {
+            let door = self.rejects(table, rejects_ident(self.config), names);
+            let (epoch, batch) = progress.map_or((0, 0), |p| (p.epoch, p.batch));
+            let undone = door.undo_after(epoch, batch).await?;
             if undone > 0 {
                 warnings.push(format!(
                     "the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`",
@@ -37,7 +41,13 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 ));
             }
         }
-        let Some(pending) = &progress.rejects else { return Ok(()) };
+        let Some((progress, pending)) = progress.and_then(|p| Some((p, p.rejects.as_ref()?))) else { return Ok(()) };
+        if pending.job != self.rejects_job() {
+            return Ok(());
+        }
+        // The table that the batch named, whatever the job file names today.
+        let ident = TableIdent::from_strs(pending.table.split('.')).doing(|| format!("read the name `{}`", pending.table))?;
+        let door = self.rejects(table, ident, names);
         if door.is_done(progress.epoch, progress.batch).await? {
             return Ok(());
         }
@@ -81,7 +91,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             ranges: &ranges,
             limits: PullLimits {
                 bytes_max: u64::MAX,
-                duration_max: self.config.limits.max_duration,
+                // A batch cut by its time would need as long again; standing still ends it all the same.
+                duration_max: Duration::MAX,
                 stall_timeout: self.config.limits.stall_timeout,
             },
             // The range must come whole: a cut one would lose the rest of its rejects.
@@ -92,10 +103,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let decoder = self.decoder(table, &supplied)?;
         let (collected, reached) = collect(self.source, &pull, decoder, &spec, sink, supplied.unmapped, self.observer)?;
         if reached.cut.is_some() {
-            return Err(Error::unavailable(
-                "make the rejects of the last batch again",
-                "`limits.max_duration` was over before its range was read",
-            ));
+            return Err(Error::broken("the pull of the last batch's rejects was cut without a bound"));
         }
         Ok(collected.rejects.unwrap_or(PendingRejects { files: Vec::new(), ..pending.clone() }))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, ManifestContentType, ManifestEntryRef, ManifestFile,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, ManifestContentType, ManifestEntryRef, ManifestFile,
     ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata, TableMetadataRef,
 };
 
@@ -154,10 +154,10 @@ impl LiveFiles {
         let data = &self.data[data];
         let path = data.file().file_path();
         let same_partition =
-            |delete: &LiveDelete| delete.spec_id == data.spec_id && delete.file().partition() == data.file().partition();
+            |delete: &LiveDelete| delete.spec_id == data.spec_id && widened(delete.file().partition()) == widened(data.file().partition());
         let not_before = |&at: &usize| self.deletes[at].sequence_number >= data.sequence_number;
         let after = |&at: &usize| self.deletes[at].sequence_number > data.sequence_number;
-        let partition = (data.spec_id, data.file().partition().clone());
+        let partition = (data.spec_id, widened(data.file().partition()));
         let in_partition = |map: &HashMap<(i32, Struct), Vec<usize>>| map.get(&partition).cloned().unwrap_or_default();
 
         let vector = self.index.vectors.get(path).copied().filter(not_before).filter(|&at| same_partition(&self.deletes[at]));
@@ -210,7 +210,7 @@ impl LiveFiles {
         let mut index = DeleteIndex::default();
         for (at, delete) in self.deletes.iter_mut().enumerate() {
             let file = &delete.entry.data_file;
-            let partition = (delete.spec_id, file.partition().clone());
+            let partition = (delete.spec_id, widened(file.partition()));
             if file.content_type() == DataContentType::EqualityDeletes {
                 delete.kind = DeleteKind::Equality;
                 match self.metadata.partition_spec_by_id(delete.spec_id) {
@@ -296,6 +296,16 @@ fn two_vectors(path: &str, one: usize, other: usize) -> Error {
         format!("data file `{path}` has two live deletion vectors (delete files {one} and {other} of the snapshot)"),
         "the engine that wrote the second left the table invalid: roll the table back to the snapshot before it",
     )
+}
+
+/// A partition as it compares: a manifest holds values of its own time's types, and a promoted column has wider ones since.
+fn widened(partition: &Struct) -> Struct {
+    let widen = |value: Option<&Literal>| match value {
+        Some(Literal::Primitive(PrimitiveLiteral::Int(int))) => Some(Literal::long(i64::from(*int))),
+        Some(Literal::Primitive(PrimitiveLiteral::Float(float))) => Some(Literal::double(float.into_inner())),
+        other => other.cloned(),
+    };
+    Struct::from_iter(partition.iter().map(widen))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(crate) struct Rejects<'a, C> {
     pub(crate) store: &'a Store,
     /// Name of the rejects table.
     pub(crate) ident: TableIdent,
+    /// UUID of the main table: batch numbers mean nothing across a table that was made again.
+    pub(crate) table_uuid: String,
     /// Job as it stands in the rows: `<job>`, or `<job>@<branch>` off the main branch.
     pub(crate) job: String,
     /// The run.
@@ -52,11 +54,19 @@ pub(crate) struct Rejects<'a, C> {
     pub(crate) names: FileNames,
 }
 
-/// The highest batch whose rejects are in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The highest batch of one main table whose rejects are in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Done {
     epoch: u64,
     batch: u64,
+    #[serde(rename = "table-uuid")]
+    table_uuid: String,
+}
+
+impl Done {
+    fn holds(&self, other: &Self) -> bool {
+        self.table_uuid == other.table_uuid && (self.epoch, self.batch) >= (other.epoch, other.batch)
+    }
 }
 
 impl<C: Catalog> Rejects<'_, C> {
@@ -98,15 +108,15 @@ impl<C: Catalog> Rejects<'_, C> {
     /// Appends the rejects of a committed batch, unless that is done already.
     pub(crate) async fn append(&self, epoch: u64, batch: u64, pending: &PendingRejects) -> Result<()> {
         let files = pending.files.iter().map(|file| data_file(&file.path, file.records, file.size)).collect::<Result<Vec<_>>>()?;
-        let done = Done { epoch, batch };
+        let done = self.at(epoch, batch);
         for attempt in 0..ATTEMPTS_MAX {
-            let table = self.load().await?;
-            if self.done(&table)?.is_some_and(|at| at >= done) {
+            let table = self.open_or_create().await?;
+            if self.done(&table)?.is_some_and(|at| at.holds(&done)) {
                 return Ok(());
             }
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
             let files = FileSet { data: files.clone(), ..FileSet::default() };
-            if self.commit(&table, &live, &files, done, &format!("rejects-{epoch}-{batch}"), attempt).await? {
+            if self.commit(&table, &live, &files, &done, &format!("rejects-{epoch}-{batch}"), attempt).await? {
                 return Ok(());
             }
         }
@@ -115,14 +125,15 @@ impl<C: Catalog> Rejects<'_, C> {
 
     /// After a rollback of the main table: deletes the rows of batches above `epoch` and `batch`. Answers how many.
     pub(crate) async fn undo_after(&self, epoch: u64, batch: u64) -> Result<u64> {
-        let done = Done { epoch, batch };
+        let done = self.at(epoch, batch);
         for attempt in 0..ATTEMPTS_MAX {
             let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(0) };
-            if self.done(&table)?.is_none_or(|at| at <= done) {
+            let undone = |at: Done| at.table_uuid == done.table_uuid && (at.epoch, at.batch) > (epoch, batch);
+            if !self.done(&table)?.is_some_and(undone) {
                 return Ok(0);
             }
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
-            let dead = self.rows_after(&table, &live, done).await?;
+            let dead = self.rows_after(&table, &live, (epoch, batch)).await?;
             let target = WriteTarget {
                 metadata: table.metadata.clone(),
                 store: self.store.clone(),
@@ -131,7 +142,7 @@ impl<C: Catalog> Rejects<'_, C> {
             };
             let deletes = write_deletes(&target, &live, &dead, &[], &BTreeMap::new()).await?;
             let files = FileSet { data: Vec::new(), deletes: deletes.added, superseded: deletes.superseded };
-            if self.commit(&table, &live, &files, done, "rejects-undo", attempt).await? {
+            if self.commit(&table, &live, &files, &done, "rejects-undo", attempt).await? {
                 return Ok(dead.values().map(RoaringTreemap::len).sum());
             }
         }
@@ -151,7 +162,7 @@ impl<C: Catalog> Rejects<'_, C> {
     /// Whether the rejects of this batch are appended.
     pub(crate) async fn is_done(&self, epoch: u64, batch: u64) -> Result<bool> {
         Ok(match self.catalog.load(&self.ident).await? {
-            Some(table) => self.done(&table)?.is_some_and(|at| at >= Done { epoch, batch }),
+            Some(table) => self.done(&table)?.is_some_and(|at| at.holds(&self.at(epoch, batch))),
             None => false,
         })
     }
@@ -160,6 +171,10 @@ impl<C: Catalog> Rejects<'_, C> {
         self.catalog.load(&self.ident).await?.ok_or_else(|| {
             Error::unavailable(format!("find rejects table `{}`", self.ident), "it was there a moment ago; was it dropped?")
         })
+    }
+
+    fn at(&self, epoch: u64, batch: u64) -> Done {
+        Done { epoch, batch, table_uuid: self.table_uuid.clone() }
     }
 
     fn key(&self) -> String {
@@ -172,17 +187,17 @@ impl<C: Catalog> Rejects<'_, C> {
         serde_json::from_str(value).map(Some).map_err(|e| {
             Error::refused(
                 format!("property `{key}` of table `{}` cannot be read: {e}", self.ident),
-                "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12}`",
+                "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12,\"table-uuid\":\"...\"}`",
             )
         })
     }
 
-    async fn rows_after(&self, table: &LoadedTable, live: &LiveFiles, done: Done) -> Result<BTreeMap<usize, RoaringTreemap>> {
+    async fn rows_after(&self, table: &LoadedTable, live: &LiveFiles, done: (u64, u64)) -> Result<BTreeMap<usize, RoaringTreemap>> {
         let columns = ["job", "epoch", "batch"].map(str::to_owned);
         let pick = |rows: &RecordBatch, row: usize| {
             let job = rows.column(0).as_string::<i32>();
             let number = |column: usize| u64::try_from(rows.column(column).as_primitive::<Int64Type>().value(row)).unwrap_or(0);
-            job.value(row) == self.job && Done { epoch: number(1), batch: number(2) } > done
+            job.value(row) == self.job && (number(1), number(2)) > done
         };
         let mut dead: BTreeMap<usize, RoaringTreemap> = BTreeMap::new();
         for (data, position) in find_rows(live, self.store, table.metadata.current_schema(), &columns, &pick).await? {
@@ -197,12 +212,12 @@ impl<C: Catalog> Rejects<'_, C> {
         table: &LoadedTable,
         live: &LiveFiles,
         files: &FileSet,
-        done: Done,
+        done: &Done,
         purpose: &str,
         attempt: u32,
     ) -> Result<bool> {
         let names = self.names.attempt(attempt);
-        let value = serde_json::to_string(&done).expect("two numbers always serialize");
+        let value = serde_json::to_string(done).expect("numbers and strings always serialize");
         let summary = BTreeMap::from([
             ("tidegate.rejects-of".to_owned(), self.job.clone()),
             ("tidegate.epoch".to_owned(), done.epoch.to_string()),
@@ -227,7 +242,7 @@ impl<C: Catalog> Rejects<'_, C> {
             CommitOutcome::Refused(source) => {
                 let now = self.load().await?;
                 if now.metadata_location == table.metadata_location {
-                    return Err(Error::unavailable(format!("commit to `{}`", self.ident), source));
+                    return Err(Error::of_refusal(&self.ident, source));
                 }
                 Ok(false)
             }

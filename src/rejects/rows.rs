@@ -85,6 +85,7 @@ impl RejectRows {
             self.header_count += 1;
             self.header_names.append_value(String::from_utf8_lossy(chunk.bytes(header.name)));
             self.header_values.append_option(bytes(header.value));
+            self.bytes += chunk.bytes(header.name).len() + bytes(header.value).map_or(0, <[u8]>::len);
         }
         self.header_ends.push(self.header_count);
         self.reasons.push(reason);
