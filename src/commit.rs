@@ -224,7 +224,9 @@ impl Manifests<'_> {
     /// One manifest of several; none where they cannot be one: a promoted partition column gives them different partition types.
     async fn merged(&mut self, bin: &[ManifestFile]) -> Result<Option<ManifestFile>> {
         let metadata = &self.draft.base.metadata;
-        let Some(spec) = bin.first().and_then(|first| metadata.partition_spec_by_id(first.partition_spec_id)) else { return Ok(None) };
+        let Some(spec) = bin.first().and_then(|first| metadata.partition_spec_by_id(first.partition_spec_id)) else {
+            return Ok(None);
+        };
         if bin.len() < 2 {
             return Ok(None);
         }
@@ -233,7 +235,9 @@ impl Manifests<'_> {
         let partition_type = spec.partition_type(&schema).doing(|| "name the partition type of a manifest")?;
         for manifest in &loaded {
             let own = manifest.metadata();
-            if own.partition_spec().partition_type(own.schema()).doing(|| "name the partition type of a manifest")? != partition_type {
+            if own.partition_spec().partition_type(own.schema()).doing(|| "name the partition type of a manifest")?
+                != partition_type
+            {
                 return Ok(None);
             }
         }

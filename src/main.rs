@@ -75,6 +75,7 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
     let (mut report, error) = match read(&args.job) {
         Err(error) => (Report::unusable(&args.job.display().to_string(), &run, &error), Some(error)),
         Ok(config) => {
+            #[expect(clippy::disallowed_methods, reason = "it ends the process, and ends with it")]
             tokio::spawn(end_on_signal(stop.clone(), config.limits.shutdown_grace));
             let options = RunOptions { drain: args.drain, first_run: args.first_run };
             commands::run::run(&config, &run, options, &stop, observer).await

@@ -303,7 +303,7 @@ mod tests {
             }
             let lagging = ends.iter().zip(&held).filter(|(end, b)| **end < b.1).count();
             prop_assert_eq!(plan.ranges.len(), lagging);
-            prop_assert_eq!(plan.lag, ends.iter().zip(&held).map(|(end, b)| (b.1 - end).max(0) as u64).sum::<u64>());
+            prop_assert_eq!(plan.lag, ends.iter().zip(&held).map(|(end, b)| (b.1 - end).max(0).unsigned_abs()).sum::<u64>());
         }
     }
 

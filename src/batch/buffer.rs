@@ -127,7 +127,8 @@ pub(super) fn carry_over(
             sources
                 .push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
         }
-        let picks: Vec<(usize, usize)> = stored.iter().map(|stored| stored.map_or((0, 0), |(batch, row)| (batch + 1, row))).collect();
+        let picks: Vec<(usize, usize)> =
+            stored.iter().map(|stored| stored.map_or((0, 0), |(batch, row)| (batch + 1, row))).collect();
         arrays[at] = interleave(&sources, &picks).map_err(broken)?;
     }
     RecordBatch::try_new(schema, arrays).map_err(broken)

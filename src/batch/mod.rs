@@ -35,8 +35,8 @@ use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
 pub(crate) use columns::MergeColumns;
-pub(crate) use rejects::RejectSink;
 use columns::arrow_schema;
+pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.
 #[derive(Debug)]

@@ -34,7 +34,9 @@ pub(super) async fn write(store: &Store, metadata: &TableMetadata, base: Option<
     let gzip = gzipped(metadata)?;
     let version = base.map_or(0, |base| version(base) + 1);
     let suffix = if gzip { ".gz.metadata.json" } else { ".metadata.json" };
-    let location = format!("{}/{version:05}-{}{suffix}", metadata_root(metadata), Uuid::new_v4());
+    #[expect(clippy::disallowed_methods, reason = "two writers of one version must not share a name, as in Java's catalogs")]
+    let unique = Uuid::new_v4();
+    let location = format!("{}/{version:05}-{unique}{suffix}", metadata_root(metadata));
     let plain = serde_json::to_vec(metadata).doing(|| format!("encode `{location}`"))?;
     let content = if gzip {
         let mut packed = Vec::new();

@@ -13,9 +13,20 @@ const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-const WHO: &[&str] = &["Harbour", "City council", "Observatory", "Ferry line", "Bakers' guild", "Lighthouse", "Museum", "Orchestra", "Weather office"];
+const WHO: &[&str] = &[
+    "Harbour",
+    "City council",
+    "Observatory",
+    "Ferry line",
+    "Bakers' guild",
+    "Lighthouse",
+    "Museum",
+    "Orchestra",
+    "Weather office",
+];
 const DOES: &[&str] = &["opens", "postpones", "maps", "repairs", "celebrates", "questions", "counts", "rebuilds"];
-const WHAT: &[&str] = &["the tide gate", "the night market", "an old bridge", "the salt marsh", "its archive", "the summer tour", "a new pier"];
+const WHAT: &[&str] =
+    &["the tide gate", "the night market", "an old bridge", "the salt marsh", "its archive", "the summer tour", "a new pier"];
 const SOURCES: &[&str] = &["Coast Daily", "Evening Post", "Newswire", "The Pilot"];
 const BODY: &str = "Twice a day the gate opens on the tide's schedule, lets a bounded amount of water through, and shuts. \
     Nobody has to stand beside it, and nothing that has passed comes through a second time.";

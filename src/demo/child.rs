@@ -65,7 +65,10 @@ impl Doomed {
         loop {
             let start = heard.len();
             if self.log.read_line(&mut heard).doing(|| "listen to a run")? == 0 {
-                return Err(Error::unavailable(format!("see a run reach its phase `{}`", phase.name()), format!("it ended:\n{heard}")));
+                return Err(Error::unavailable(
+                    format!("see a run reach its phase `{}`", phase.name()),
+                    format!("it ended:\n{heard}"),
+                ));
             }
             let line: Value = serde_json::from_str(&heard[start..]).unwrap_or_default();
             if line["message"] == "phase" && line["phase"] == phase.name() {

@@ -101,7 +101,8 @@ impl Seen {
             let summary = snapshot.summary();
             let Some(progress) = Progress::decode(job, &summary.additional_properties)? else { continue };
             rows += progress.counts.rows_moved();
-            let mut line = vec![snapshot.snapshot_id().to_string(), summary.operation.as_str().to_owned(), progress.batch.to_string()];
+            let mut line =
+                vec![snapshot.snapshot_id().to_string(), summary.operation.as_str().to_owned(), progress.batch.to_string()];
             line.extend(progress.end.values().map(ToString::to_string));
             line.push(rows.to_string());
             lines.push(line);

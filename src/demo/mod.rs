@@ -84,12 +84,16 @@ impl Demo<'_> {
         let servers = self.broker.bootstrap_servers();
         self.screen.fact("broker", &format!("{servers}, in this process; topic `{TOPIC}` with {PARTITIONS} partitions"));
         let made = self.program.answer("init", &self.place.job_file())?;
-        self.screen.fact("table", &format!("{}, made by `tidegate init` from the job file", made["table"].as_str().unwrap_or_default()));
+        self.screen
+            .fact("table", &format!("{}, made by `tidegate init` from the job file", made["table"].as_str().unwrap_or_default()));
         Ok(())
     }
 
     async fn first(&mut self) -> Result<()> {
-        let about = format!("{} are in the topic. The first run starts at the earliest offsets, makes each", counted(amount::FIRST, "article"));
+        let about = format!(
+            "{} are in the topic. The first run starts at the earliest offsets, makes each",
+            counted(amount::FIRST, "article")
+        );
         self.screen.chapter(1, "New articles", [&about, "of them a row, and commits rows and offsets together, in one snapshot."]);
         let records = self.newsroom.first();
         self.produce(&records)?;
@@ -98,7 +102,8 @@ impl Demo<'_> {
 
     async fn corrections(&mut self) -> Result<()> {
         let [again, corrected, outdated] = [amount::AGAIN, amount::CORRECTED, amount::OUTDATED].map(thousands);
-        let about = format!("{again} articles come again, {corrected} are corrected, {outdated} come in a version older than their row.");
+        let about =
+            format!("{again} articles come again, {corrected} are corrected, {outdated} come in a version older than their row.");
         let rule = "A newer version replaces the article's row; any other is dropped, also within one batch.";
         self.screen.chapter(2, "Duplicates, updates and old versions", [&about, rule]);
         let records = self.newsroom.corrections();
@@ -108,7 +113,8 @@ impl Demo<'_> {
 
     async fn noise(&mut self) -> Result<()> {
         let (more, late, future, broken) = (thousands(amount::MORE), amount::LATE, amount::FUTURE, amount::BROKEN);
-        let about = format!("Among {more} new articles are {late} a day late, {future} from a clock 3 hours ahead, {broken} broken.");
+        let about =
+            format!("Among {more} new articles are {late} a day late, {future} from a clock 3 hours ahead, {broken} broken.");
         let rule = "None of them stops the run and none is lost: each is kept in a table of rejects, with its reason.";
         self.screen.chapter(3, "Late, future and broken records", [&about, rule]);
         let records = self.newsroom.noise();
@@ -134,7 +140,8 @@ impl Demo<'_> {
             return Err(Error::broken("a run that was killed before its commit changed the table"));
         }
         let rows = thousands(after.rows.len());
-        self.screen.found(&format!("the table is as before: {rows} rows, same snapshot, and {left} new files that it does not name"));
+        self.screen
+            .found(&format!("the table is as before: {rows} rows, same snapshot, and {left} new files that it does not name"));
         self.run(&records).await
     }
 
@@ -225,8 +232,7 @@ impl Demo<'_> {
 fn account(report: &Value, counts: Counts) -> String {
     let Some(batch) = report["batches"][0]["batch"].as_u64() else { return "nothing new, nothing committed".into() };
     let named = counts.named();
-    let named: Vec<String> =
-        named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", thousands(n))).collect();
+    let named: Vec<String> = named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", thousands(n))).collect();
     format!("batch {batch}: {}", named.join(", "))
 }
 

@@ -147,8 +147,14 @@ mod tests {
         let mut truth = Truth::default();
         let first = truth.take(&[sent("a", 5, 1), sent("b", 5, 1), sent("a", 5, 1), sent("c", 5, 1), sent("c", 4, 9)]);
         assert_eq!(first, Counts { read: 5, duplicate: 2, inserted: 3, ..Counts::default() });
-        let second =
-            truth.take(&[sent("a", 5, 2), sent("b", 5, 1), sent("c", 4, 8), reject(1, "late"), reject(1, "future"), sent("a", 6, 1)]);
+        let second = truth.take(&[
+            sent("a", 5, 2),
+            sent("b", 5, 1),
+            sent("c", 4, 8),
+            reject(1, "late"),
+            reject(1, "future"),
+            sent("a", 6, 1),
+        ]);
         assert_eq!(second, Counts { read: 6, rejected: 1, late: 1, duplicate: 1, stale: 2, updated: 1, ..Counts::default() });
         assert_eq!((first.sum(), second.sum()), (5, 6));
         let rows = [article("b", 5, 1), article("a", 6, 1), article("c", 5, 1)];

@@ -325,7 +325,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
 
     fn decoder(&self, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
         Decoder::new(DecodeSpec {
-            schema: table.metadata.current_schema().clone(),
+            schema: Arc::clone(table.metadata.current_schema()),
             supplied: supplied.json.clone(),
             metadata: self.config.metadata.clone(),
             format: self.config.format.clone(),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, ManifestContentType, ManifestEntryRef, ManifestFile,
-    ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata, TableMetadataRef,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, ManifestContentType, ManifestEntryRef,
+    ManifestFile, ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata, TableMetadataRef,
 };
 
 use crate::error::{Doing, Error, Result};
@@ -153,8 +153,9 @@ impl LiveFiles {
     pub(crate) fn deletes_of(&self, data: usize) -> DeletesOf {
         let data = &self.data[data];
         let path = data.file().file_path();
-        let same_partition =
-            |delete: &LiveDelete| delete.spec_id == data.spec_id && widened(delete.file().partition()) == widened(data.file().partition());
+        let same_partition = |delete: &LiveDelete| {
+            delete.spec_id == data.spec_id && widened(delete.file().partition()) == widened(data.file().partition())
+        };
         let not_before = |&at: &usize| self.deletes[at].sequence_number >= data.sequence_number;
         let after = |&at: &usize| self.deletes[at].sequence_number > data.sequence_number;
         let partition = (data.spec_id, widened(data.file().partition()));
@@ -424,13 +425,7 @@ mod tests {
                     iceberg::spec::ManifestEntry::builder().status(iceberg::spec::ManifestStatus::Added).data_file(file).build(),
                 );
                 let kind = DeleteKind::Vector;
-                twice.deletes.push(LiveDelete {
-                    entry,
-                    spec_id: 0,
-                    sequence_number: 2,
-                    manifest: 0,
-                    kind,
-                });
+                twice.deletes.push(LiveDelete { entry, spec_id: 0, sequence_number: 2, manifest: 0, kind });
             }
             twice.index_deletes().unwrap_err()
         };

@@ -7,6 +7,7 @@
 pub(crate) mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use iceberg::TableIdent;
 use iceberg::spec::{
@@ -135,7 +136,7 @@ impl<C: Catalog> Rejects<'_, C> {
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
             let dead = self.rows_after(&table, &live, (epoch, batch)).await?;
             let target = WriteTarget {
-                metadata: table.metadata.clone(),
+                metadata: Arc::clone(&table.metadata),
                 store: self.store.clone(),
                 names: self.names.attempt(attempt),
                 memory_max: 16 << 20,

@@ -21,8 +21,8 @@ use crate::counts::Counts;
 use crate::error::{Error, Mistakes};
 use crate::job::Run;
 use crate::offsets::Offsets;
-use crate::storage::Requests;
 use crate::progress;
+use crate::storage::Requests;
 
 /// What one `run` did. Its JSON form is a contract.
 #[derive(Debug, Clone, Serialize)]

@@ -13,7 +13,7 @@ use iceberg::metadata_columns::{
     RESERVED_COL_NAME_DELETE_FILE_PATH, RESERVED_COL_NAME_DELETE_FILE_POS, RESERVED_FIELD_ID_DELETE_FILE_PATH,
     RESERVED_FIELD_ID_DELETE_FILE_POS,
 };
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::file::metadata::ParquetMetaData;
@@ -43,7 +43,7 @@ pub(crate) async fn write_position_deletes(target: &WriteTarget, deletes: &FileD
     let (bytes, footer) = joined(tokio::task::spawn_blocking(move || encoded(&path, &rows, properties)).await)??;
     let size = u64::try_from(bytes.len()).expect("a length fits u64");
     target.store.create(&location, bytes).await?;
-    describe(location, size, deletes, &footer)
+    describe(location, size, deletes, target.partition(deletes)?, &footer)
 }
 
 fn encoded(path: &str, positions: &RoaringTreemap, properties: WriterProperties) -> Result<(Bytes, ParquetMetaData)> {
@@ -80,7 +80,13 @@ fn position(position: u64) -> i64 {
     i64::try_from(position).expect("positions are below the rows of a file")
 }
 
-fn describe(location: String, size: u64, deletes: &FileDeletes<'_>, footer: &ParquetMetaData) -> Result<DataFile> {
+fn describe(
+    location: String,
+    size: u64,
+    deletes: &FileDeletes<'_>,
+    partition: Struct,
+    footer: &ParquetMetaData,
+) -> Result<DataFile> {
     let FileDeletes { data_file, spec_id, positions } = deletes;
     const IDS: [i32; 2] = [RESERVED_FIELD_ID_DELETE_FILE_PATH, RESERVED_FIELD_ID_DELETE_FILE_POS];
     let sizes = IDS.iter().enumerate().map(|(column, &id)| {
@@ -97,7 +103,7 @@ fn describe(location: String, size: u64, deletes: &FileDeletes<'_>, footer: &Par
         .content(DataContentType::PositionDeletes)
         .file_path(location)
         .file_format(DataFileFormat::Parquet)
-        .partition(data_file.partition().clone())
+        .partition(partition)
         .partition_spec_id(*spec_id)
         .record_count(positions.len())
         .file_size_in_bytes(size)

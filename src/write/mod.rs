@@ -18,7 +18,9 @@ pub(crate) use data::{DataWriter, RowPlace, WrittenFile};
 pub(crate) use deletes::write_position_deletes;
 pub(crate) use vectors::write_vectors;
 
-use iceberg::spec::{DataContentType, DataFile, PartitionSpecRef, TableMetadataRef};
+use iceberg::spec::{
+    DataContentType, DataFile, Literal, PartitionSpecRef, PrimitiveLiteral, PrimitiveType, Struct, TableMetadataRef,
+};
 use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
@@ -42,6 +44,25 @@ impl WriteTarget {
     /// Location of a new file in a folder (empty, or ending in `/`) below the data root.
     fn location(&self, folder: &str, suffix: &str) -> String {
         format!("{}/{folder}{}", names::data_root(&self.metadata), self.names.next(suffix))
+    }
+
+    /// Partition of the deletes' data file in the types that its spec has today: a promoted column was narrower in its time.
+    fn partition(&self, deletes: &FileDeletes<'_>) -> Result<Struct> {
+        let partition = deletes.data_file.partition();
+        let Ok(of_today) = self.spec(deletes.spec_id)?.partition_type(self.metadata.current_schema()) else {
+            return Ok(partition.clone());
+        };
+        let typed =
+            partition.iter().zip(of_today.fields()).map(|(value, field)| match (value, field.field_type.as_primitive_type()) {
+                (Some(Literal::Primitive(PrimitiveLiteral::Int(int))), Some(PrimitiveType::Long)) => {
+                    Some(Literal::long(i64::from(*int)))
+                }
+                (Some(Literal::Primitive(PrimitiveLiteral::Float(float))), Some(PrimitiveType::Double)) => {
+                    Some(Literal::double(f64::from(float.into_inner())))
+                }
+                (value, _) => value.cloned(),
+            });
+        Ok(Struct::from_iter(typed))
     }
 
     fn spec(&self, id: i32) -> Result<&PartitionSpecRef> {

@@ -4,7 +4,7 @@
 //! and no reader could read them.
 
 use bytes::Bytes;
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, Struct};
 use roaring::RoaringTreemap;
 use serde_json::json;
 
@@ -43,15 +43,15 @@ pub(crate) async fn write_vectors(target: &WriteTarget, deletes: &[FileDeletes<'
     let size = u64::try_from(file.len()).expect("a length fits u64");
     let location = target.location("", "-deletes.puffin");
     target.store.create(&location, file).await?;
-    deletes.iter().zip(spans).map(|(deletes, span)| describe(&location, size, deletes, span)).collect()
+    deletes.iter().zip(spans).map(|(deletes, span)| describe(&location, size, deletes, target.partition(deletes)?, span)).collect()
 }
 
-fn describe(location: &str, size: u64, deletes: &FileDeletes<'_>, span: Span) -> Result<DataFile> {
+fn describe(location: &str, size: u64, deletes: &FileDeletes<'_>, partition: Struct, span: Span) -> Result<DataFile> {
     DataFileBuilder::default()
         .content(DataContentType::PositionDeletes)
         .file_path(location.to_owned())
         .file_format(DataFileFormat::Puffin)
-        .partition(deletes.data_file.partition().clone())
+        .partition(partition)
         .partition_spec_id(deletes.spec_id)
         .record_count(deletes.positions.len())
         .file_size_in_bytes(size)
