@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde::Serialize;
 use tidegate::cli::{self, Cli, Command, Form, Global};
-use tidegate::commands;
+use tidegate::commands::{self, Failed};
 use tidegate::config::Config;
 use tidegate::error::{Error, Result};
 use tidegate::job::{Run, RunOptions};
@@ -33,25 +33,23 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run(args, &cli.global, &observer).await,
         Command::Plan(args) => {
-            answer(&cli.global, async { commands::plan::planned(&read(&args.job)?).await }.await, |planned| planned.text())
+            answer(&cli.global, "plan", async { commands::plan::planned(&read(&args.job)?).await }.await, |planned| planned.text())
         }
         Command::Init(args) => {
-            answer(&cli.global, async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text())
+            answer(&cli.global, "init", async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text())
         }
-        Command::Status(args) => {
-            answer(&cli.global, async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await, |status| {
-                status.text()
-            })
+        Command::Status(args) => answer(
+            &cli.global,
+            "status",
+            async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await,
+            |status| status.text(),
+        ),
+        Command::Check(args) => {
+            let checked = async { Ok(commands::check::check(&read(&args.job)?).await) }.await;
+            let code = checked.as_ref().map_or_else(Error::exit_code, |checked| checked.exit_code);
+            answer(&cli.global, "check", checked, |checked| checked.text());
+            ExitCode::from(code)
         }
-        Command::Check(args) => match read(&args.job) {
-            Err(error) => failed(&error),
-            Ok(config) => {
-                let checked = commands::check::check(&config).await;
-                let code = checked.exit_code;
-                answer(&cli.global, Ok(checked), |checked| checked.text());
-                ExitCode::from(code)
-            }
-        },
         Command::Demo(args) => {
             // Its runs are other processes; a progress line of this one would only stand in the story's way.
             observer.finish();
@@ -111,18 +109,22 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
     ExitCode::from(report.exit_code)
 }
 
-/// Prints a command's answer in the form asked for, or its error.
-fn answer<T: Serialize>(global: &Global, result: Result<T>, text: impl Fn(&T) -> String) -> ExitCode {
-    match result {
-        Err(error) => failed(&error),
-        Ok(value) => match global.output {
-            Form::Text => print(text(&value).as_bytes()),
-            Form::Json => {
-                let json = serde_json::to_string(&value).expect("answers are maps of strings and numbers");
-                print((json + "\n").as_bytes())
-            }
-        },
+/// Prints a command's answer in the form asked for. An error stands on stderr, and in JSON on stdout too: one document, always.
+fn answer<T: Serialize>(global: &Global, command: &'static str, result: Result<T>, text: impl Fn(&T) -> String) -> ExitCode {
+    match (result, global.output) {
+        (Ok(value), Form::Text) => print(text(&value).as_bytes()),
+        (Ok(value), Form::Json) => print_json(&value),
+        (Err(error), Form::Text) => failed(&error),
+        (Err(error), Form::Json) => {
+            print_json(&Failed::of(command, &error));
+            failed(&error)
+        }
     }
+}
+
+fn print_json(value: &impl Serialize) -> ExitCode {
+    let json = serde_json::to_string(value).expect("answers are maps of strings and numbers");
+    print((json + "\n").as_bytes())
 }
 
 fn failed(error: &Error) -> ExitCode {

@@ -93,8 +93,10 @@ fn feed<'a, C: Catalog>(
 ) -> Result<Assembly<'a, C>> {
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
     let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(memory_max / 4) } else { memory_max / 3 };
+    let (mut records, mut bytes) = (0, 0);
     for (chunk, rows) in decoded {
-        let (records, bytes) = (chunk.records.len() as u64, chunk.arena.len() as u64);
+        records += chunk.records.len() as u64;
+        bytes += chunk.arena.len() as u64;
         assembly.take(&chunk, rows)?;
         observer.read(records, bytes);
         if assembly.buffered() >= flush_at {

@@ -2,15 +2,19 @@
 
 use serde::Serialize;
 
+use crate::batch::MergeColumns;
 use crate::catalog::{Catalog, LoadedTable};
-use crate::commands::{open_source, open_tables};
-use crate::config::Config;
+use crate::commands::{Tables, load_table, open_source, open_tables};
+use crate::config::{Config, Mode, Tombstones};
+use crate::decode::{DecodeSpec, Decoder, KeyDecoder};
 use crate::error::{Error, Result};
-use crate::job::{first_starts, rejects_ident, table_ident};
+use crate::job::{Supplied, first_starts, rejects_ident};
+use crate::names::FileNames;
 use crate::report::ErrorReport;
 use crate::source::Source;
 use crate::state;
-use crate::table::fit::fit;
+use crate::storage::Store;
+use crate::write::{DataWriter, WriteTarget};
 
 /// What `check` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
@@ -52,6 +56,17 @@ impl Checked {
         self.tests.push(test);
     }
 
+    async fn add_tables(&mut self, config: &Config, tables: &Tables) {
+        match load_table(&tables.catalog, config).await {
+            Ok(table) => {
+                self.add("table", describe(config, &tables.store, &table));
+                self.add("state", job_state(config, &table).await);
+            }
+            Err(error) => self.add("table", Err(error)),
+        }
+        self.add("rejects", rejects(config, tables).await);
+    }
+
     /// For a person.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -83,35 +98,65 @@ pub async fn check(config: &Config) -> Checked {
         tests: Vec::new(),
     };
     checked.add("job file", Ok(format!("job `{}`", config.name)));
-    let table = table(config).await;
-    let loaded = table.as_ref().ok().cloned();
-    checked.add("table", table.and_then(|table| describe(config, &table)));
-    if let Some(table) = &loaded {
-        checked.add("state", job_state(config, table).await);
+    match open_tables(config) {
+        Ok(tables) => checked.add_tables(config, &tables).await,
+        Err(error) => checked.add("table", Err(error)),
     }
-    checked.add("rejects", rejects(config).await);
     checked.add("topic", tokio::task::block_in_place(|| topic(config)));
     checked
 }
 
-async fn table(config: &Config) -> Result<LoadedTable> {
-    let ident = table_ident(config);
-    open_tables(config)?
-        .catalog
-        .load(&ident)
-        .await?
-        .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
-}
-
-fn describe(config: &Config, table: &LoadedTable) -> Result<String> {
-    fit(config, &table.metadata)?;
+fn describe(config: &Config, store: &Store, table: &LoadedTable) -> Result<String> {
+    readable(config, table)?;
+    writable(config, store, table)?;
+    let merge_mode_absent = !table.metadata.properties().contains_key("write.merge.mode");
+    let merging = match &config.mode {
+        // Java merges by copying then.
+        Mode::Merge(_) if merge_mode_absent => "; it sets no `write.merge.mode`, and tidegate merges on read",
+        Mode::Merge(_) | Mode::Append { .. } => "",
+    };
     Ok(format!(
-        "`{}`, format {}, {} columns, at {}",
+        "`{}`, format {}, {} columns, at {}{merging}",
         table.ident,
         table.metadata.format_version(),
         table.metadata.current_schema().as_struct().fields().len(),
         table.metadata.location()
     ))
+}
+
+/// Makes what a run decodes and compares records with.
+fn readable(config: &Config, table: &LoadedTable) -> Result<()> {
+    let supplied = Supplied::of(config, table)?;
+    let schema = table.metadata.current_schema();
+    let mut tombstones = Tombstones::Reject;
+    if let Mode::Merge(merge) = &config.mode {
+        tombstones = merge.tombstones;
+        MergeColumns::of_table(merge, table, supplied.unmapped)?;
+        if tombstones == Tombstones::Delete {
+            KeyDecoder::new(schema, &merge.id, &config.format)?;
+        }
+    }
+    Decoder::new(DecodeSpec {
+        schema: schema.clone(),
+        supplied: supplied.json,
+        metadata: config.metadata.clone(),
+        format: config.format.clone(),
+        topic: config.kafka.topic.clone(),
+        tombstones,
+    })?;
+    Ok(())
+}
+
+/// Makes what a run writes a table's files with.
+fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
+    DataWriter::new(WriteTarget {
+        metadata: table.metadata.clone(),
+        store: store.clone(),
+        // No file is opened: names and memory go unused.
+        names: FileNames::new(&config.name, Default::default()),
+        memory_max: 0,
+    })?;
+    Ok(())
 }
 
 async fn job_state(config: &Config, table: &LoadedTable) -> Result<String> {
@@ -123,12 +168,19 @@ async fn job_state(config: &Config, table: &LoadedTable) -> Result<String> {
     })
 }
 
-async fn rejects(config: &Config) -> Result<String> {
+async fn rejects(config: &Config, tables: &Tables) -> Result<String> {
     let ident = rejects_ident(config);
-    Ok(match open_tables(config)?.catalog.load(&ident).await? {
-        Some(_) => format!("`{ident}`"),
-        None => format!("`{ident}` will be made for the first reject"),
-    })
+    let Some(table) = tables.catalog.load(&ident).await? else {
+        return Ok(format!("`{ident}` will be made for the first reject"));
+    };
+    if !table.metadata.default_partition_spec().is_unpartitioned() || (table.metadata.format_version() as u8) < 2 {
+        return Err(Error::setup(
+            format!("rejects table `{ident}` must be an unpartitioned table of format 2 or 3"),
+            "name another table in `[rejects] table`; tidegate makes it",
+        ));
+    }
+    writable(config, &tables.store, &table)?;
+    Ok(format!("`{ident}`"))
 }
 
 fn topic(config: &Config) -> Result<String> {

@@ -10,10 +10,14 @@ pub mod status;
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::catalog::sql::SqlCatalog;
+use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{CatalogConfig, Config};
 use crate::error::{Error, Mistake, Mistakes, Result};
-use crate::job::{queue_bytes, settle::group};
+use crate::job::{queue_bytes, settle::group, table_ident};
+use crate::report::ErrorReport;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
 
@@ -24,6 +28,26 @@ pub struct Tables {
     pub store: Store,
     /// The door to the heads of the job's tables.
     pub catalog: SqlCatalog,
+}
+
+/// What a command answers that fails. Its JSON form is a contract.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    /// Version of the program.
+    pub tidegate: &'static str,
+    /// The command.
+    pub command: &'static str,
+    /// Exit code of the process.
+    pub exit_code: u8,
+    /// Why.
+    pub error: ErrorReport,
+}
+
+impl Failed {
+    /// Of a command that ended with this error.
+    pub fn of(command: &'static str, error: &Error) -> Self {
+        Self { tidegate: env!("CARGO_PKG_VERSION"), command, exit_code: error.exit_code(), error: ErrorReport::from_error(error) }
+    }
 }
 
 /// Reads and checks a job file. `env` looks up a variable.
@@ -42,6 +66,13 @@ pub fn open_tables(config: &Config) -> Result<Tables> {
     let CatalogConfig::Sql { name, uri, warehouse } = &config.catalog;
     let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?;
     Ok(Tables { store, catalog })
+}
+
+/// Loads the job's table, which must exist.
+pub(crate) async fn load_table(catalog: &impl Catalog, config: &Config) -> Result<LoadedTable> {
+    let ident = table_ident(config);
+    let table = catalog.load(&ident).await?;
+    table.ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
 }
 
 /// Opens the source; asks it nothing yet.

@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use crate::catalog::Catalog;
-use crate::commands::{columns, open_source, open_tables};
+use crate::commands::{columns, load_table, open_source, open_tables};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::job::{first_starts, table_ident};
+use crate::error::Result;
+use crate::job::{Supplied, first_starts};
 use crate::offsets::Offsets;
 use crate::plan::{Plan, PlanInput, plan};
 use crate::source::Source;
@@ -33,6 +32,8 @@ pub struct Planned {
     pub planned: u64,
     /// Offsets between the table's state and the last stable offsets.
     pub lag: u64,
+    /// Partitions whose new offsets lie behind an open transaction.
+    pub held: Vec<i32>,
     /// One entry per partition.
     pub partitions: Vec<PartitionPlan>,
 }
@@ -56,16 +57,12 @@ pub struct PartitionPlan {
     pub skipped: Option<(i64, i64)>,
 }
 
-/// Makes the plan that a run would make.
+/// Makes the plan that a run would make, and refuses what a run would refuse.
 pub async fn planned(config: &Config) -> Result<Planned> {
-    let tables = open_tables(config)?;
-    let ident = table_ident(config);
-    let table = tables
-        .catalog
-        .load(&ident)
-        .await?
-        .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))?;
+    let table = load_table(&open_tables(config)?.catalog, config).await?;
+    Supplied::of(config, &table)?;
     let state = state::find(&table, &config.table.branch, &config.name).await?;
+    state::may_begin(&state, &table, &config.name, false)?;
     let source = open_source(config)?;
     let bounds = tokio::task::block_in_place(|| source.bounds())?;
     let first_starts = if state.found.is_some() { Offsets::new() } else { first_starts(config, &source, &bounds)? };
@@ -97,12 +94,13 @@ pub async fn planned(config: &Config) -> Result<Planned> {
         tidegate: env!("CARGO_PKG_VERSION"),
         command: "plan",
         job: config.name.clone(),
-        table: ident.to_string(),
+        table: table.ident.to_string(),
         topic: bounds.topic.clone(),
         batch: state.progress().map_or(1, |p| p.batch + 1),
         empty: plan.is_empty(),
         planned: plan.planned(),
         lag: plan.lag,
+        held: plan.held,
         partitions,
     })
 }
@@ -141,6 +139,9 @@ impl Planned {
                     p.partition
                 ));
             }
+        }
+        for partition in &self.held {
+            text.push_str(&format!("partition {partition}: held at an open transaction; what is behind it cannot be read yet\n"));
         }
         text
     }

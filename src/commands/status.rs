@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::catalog::Catalog;
-use crate::commands::{columns, open_source, open_tables};
+use crate::commands::{columns, load_table, open_source, open_tables};
 use crate::config::Config;
 use crate::counts::Counts;
-use crate::error::{Error, Result};
-use crate::job::table_ident;
-use crate::offsets::{Offsets, TopicBounds};
+use crate::error::Result;
+use crate::offsets::{Offsets, Partition, PartitionBounds, TopicBounds};
 use crate::progress::{Progress, rfc3339};
 use crate::source::Source;
 use crate::state;
@@ -30,6 +28,8 @@ pub struct Status {
     pub topic: String,
     /// The job's last batch; none before the first.
     pub last_batch: Option<LastBatch>,
+    /// Whether the table was rolled back: later batches of the job are undone, and will be read again.
+    pub rolled_back: bool,
     /// Next offset to read of every partition.
     pub offsets: BTreeMap<String, Offsets>,
     /// Watermark, RFC 3339.
@@ -38,6 +38,8 @@ pub struct Status {
     pub lag_records: Option<u64>,
     /// The same per partition.
     pub lag: BTreeMap<i32, u64>,
+    /// Partitions that end in an open transaction, which no run reads past; none are known where the broker cannot be asked.
+    pub held: Vec<i32>,
     /// Now minus the newest event time read, in seconds.
     pub lag_seconds: Option<f64>,
     /// Why the broker could not be asked.
@@ -63,26 +65,20 @@ pub struct LastBatch {
 
 /// Asks table and broker; a broker that does not answer leaves the lag unknown. `now` is µs since the epoch.
 pub async fn status(config: &Config, now: i64) -> Result<Status> {
-    let tables = open_tables(config)?;
-    let ident = table_ident(config);
-    let table = tables
-        .catalog
-        .load(&ident)
-        .await?
-        .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))?;
+    let table = load_table(&open_tables(config)?.catalog, config).await?;
     let state = state::find(&table, &config.table.branch, &config.name).await?;
     let progress = state.progress();
     let bounds = tokio::task::block_in_place(|| open_source(config)?.bounds());
-    let (lag, broker_error) = match &bounds {
-        Ok(bounds) => (lag(progress, bounds), None),
-        Err(error) => (BTreeMap::new(), Some(crate::report::ErrorReport::from_error(error).message)),
+    let (lag, held, broker_error) = match &bounds {
+        Ok(bounds) => (lag(progress, bounds), held(bounds), None),
+        Err(error) => (BTreeMap::new(), Vec::new(), Some(crate::report::ErrorReport::from_error(error).message)),
     };
     let newest = progress.and_then(|p| p.max_event_time.values().copied().max());
     Ok(Status {
         tidegate: env!("CARGO_PKG_VERSION"),
         command: "status",
         job: config.name.clone(),
-        table: ident.to_string(),
+        table: table.ident.to_string(),
         topic: config.kafka.topic.clone(),
         last_batch: state.found.as_ref().map(|(progress, snapshot_id)| LastBatch {
             batch: progress.batch,
@@ -92,10 +88,12 @@ pub async fn status(config: &Config, now: i64) -> Result<Status> {
             run_id: progress.run_id.clone(),
             records: progress.counts,
         }),
+        rolled_back: state.rolled_back,
         offsets: progress.map(|p| BTreeMap::from([(p.topic.clone(), p.end.clone())])).unwrap_or_default(),
         watermark: progress.and_then(|p| p.watermark).map(rfc3339),
         lag_records: bounds.is_ok().then(|| lag.values().sum()),
         lag,
+        held,
         lag_seconds: newest.map(|newest| (now - newest).max(0) as f64 / 1e6),
         broker_error,
     })
@@ -103,12 +101,18 @@ pub async fn status(config: &Config, now: i64) -> Result<Status> {
 
 /// Offsets that wait, per partition that could be asked.
 fn lag(progress: Option<&Progress>, bounds: &TopicBounds) -> BTreeMap<i32, u64> {
-    let waiting = |(&partition, bounds): (&i32, &Option<crate::offsets::PartitionBounds>)| {
+    let waiting = |(&partition, bounds): (&Partition, &Option<PartitionBounds>)| {
         let bounds = bounds.as_ref()?;
         let next = progress.and_then(|p| p.end.get(&partition).copied()).unwrap_or(bounds.earliest);
         Some((partition, u64::try_from(bounds.last_stable - next).unwrap_or(0)))
     };
     bounds.partitions.iter().filter_map(waiting).collect()
+}
+
+/// Partitions whose high watermark lies past the last stable offset.
+fn held(bounds: &TopicBounds) -> Vec<Partition> {
+    let open = |bounds: &PartitionBounds| bounds.high_watermark > bounds.last_stable;
+    bounds.partitions.iter().filter(|(_, bounds)| bounds.as_ref().is_some_and(open)).map(|(&partition, _)| partition).collect()
 }
 
 impl Status {
@@ -127,12 +131,19 @@ impl Status {
                 text.push_str(&format!("records     {}\n", if named.is_empty() { "none".into() } else { named.join(", ") }));
             }
         }
+        if self.rolled_back {
+            text.push_str("rolled back the batches after this one are undone; the next run reads their offsets again\n");
+        }
         text.push_str(&format!("watermark   {}\n", self.watermark.as_deref().unwrap_or("none yet")));
         match (self.lag_records, &self.broker_error) {
             (Some(lag), _) => text.push_str(&format!("lag         {lag} offsets\n")),
             (None, error) => {
                 text.push_str(&format!("lag         unknown: {}\n", error.as_deref().unwrap_or("the broker did not answer")))
             }
+        }
+        if !self.held.is_empty() {
+            let partitions: Vec<_> = self.held.iter().map(|partition| format!("partition {partition}")).collect();
+            text.push_str(&format!("held        at an open transaction: {}\n", partitions.join(", ")));
         }
         if let Some(seconds) = self.lag_seconds {
             text.push_str(&format!("newest      event time {seconds:.0} s ago\n"));

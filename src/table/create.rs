@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use iceberg::TableIdent;
 use iceberg::spec::{
     FormatVersion, ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, SortField, SortOrder, StructType,
     TableMetadata, TableMetadataBuilder, Transform, Type, UnboundPartitionSpec,
 };
-use iceberg::{NamespaceIdent, TableIdent};
 
 use super::fit::{describe, fit, same_type};
 use crate::catalog::Catalog;
 use crate::config::{ColumnConfig, Config, Mode};
 use crate::error::{Error, Result};
+use crate::job::table_ident;
 
 /// Properties that a new table gets unless the job file says otherwise.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -37,7 +38,7 @@ pub(crate) struct Created {
 
 /// Creates the job's table, or says how the one that is there differs. One that does not fit the job is an error.
 pub(crate) async fn init(config: &Config, catalog: &impl Catalog) -> Result<Created> {
-    let table = ident(config)?;
+    let table = table_ident(config);
     let wanted = if config.table.columns.is_empty() {
         None
     } else {
@@ -62,13 +63,6 @@ pub(crate) async fn init(config: &Config, catalog: &impl Catalog) -> Result<Crea
         already_there: true,
         differences: wanted.map(|wanted| differences(config, &wanted, &found.metadata)).unwrap_or_default(),
     })
-}
-
-/// The job's table by its name in catalogs.
-pub(crate) fn ident(config: &Config) -> Result<TableIdent> {
-    let namespace = NamespaceIdent::from_vec(config.table.namespace.clone())
-        .map_err(|e| Error::broken(format!("`table.name` has no namespace: {e}")))?;
-    Ok(TableIdent::new(namespace, config.table.name.clone()))
 }
 
 /// Metadata of a new table without snapshots.
