@@ -1,15 +1,18 @@
 //! `tidegate check`: tests the job file and everything it names, and changes nothing.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::batch::MergeColumns;
 use crate::catalog::{Catalog, LoadedTable};
 use crate::commands::{Tables, load_table, open_source, open_tables};
 use crate::config::{Config, Mode, Tombstones};
-use crate::decode::{DecodeSpec, Decoder, KeyDecoder};
+use crate::decode::KeyDecoder;
 use crate::error::{Error, Result};
-use crate::job::{Supplied, first_starts, rejects_ident};
+use crate::job::{Supplied, decoder, first_starts, rejects_ident};
 use crate::names::FileNames;
+use crate::rejects;
 use crate::report::ErrorReport;
 use crate::source::Source;
 use crate::state;
@@ -64,7 +67,7 @@ impl Checked {
             }
             Err(error) => self.add("table", Err(error)),
         }
-        self.add("rejects", rejects(config, tables).await);
+        self.add("rejects", rejects_table(config, tables).await);
     }
 
     /// For a person.
@@ -127,30 +130,20 @@ fn describe(config: &Config, store: &Store, table: &LoadedTable) -> Result<Strin
 /// Makes what a run decodes and compares records with.
 fn readable(config: &Config, table: &LoadedTable) -> Result<()> {
     let supplied = Supplied::of(config, table)?;
-    let schema = table.metadata.current_schema();
-    let mut tombstones = Tombstones::Reject;
+    decoder(config, table, &supplied)?;
     if let Mode::Merge(merge) = &config.mode {
-        tombstones = merge.tombstones;
         MergeColumns::of_table(merge, table, supplied.unmapped)?;
-        if tombstones == Tombstones::Delete {
-            KeyDecoder::new(schema, &merge.id, &config.format)?;
+        if merge.tombstones == Tombstones::Delete {
+            KeyDecoder::new(table.metadata.current_schema(), &merge.id, &config.format)?;
         }
     }
-    Decoder::new(DecodeSpec {
-        schema: schema.clone(),
-        supplied: supplied.json,
-        metadata: config.metadata.clone(),
-        format: config.format.clone(),
-        topic: config.kafka.topic.clone(),
-        tombstones,
-    })?;
     Ok(())
 }
 
 /// Makes what a run writes a table's files with.
 fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
     DataWriter::new(WriteTarget {
-        metadata: table.metadata.clone(),
+        metadata: Arc::clone(&table.metadata),
         store: store.clone(),
         // No file is opened: names and memory go unused.
         names: FileNames::new(&config.name, Default::default()),
@@ -168,17 +161,12 @@ async fn job_state(config: &Config, table: &LoadedTable) -> Result<String> {
     })
 }
 
-async fn rejects(config: &Config, tables: &Tables) -> Result<String> {
+async fn rejects_table(config: &Config, tables: &Tables) -> Result<String> {
     let ident = rejects_ident(config);
     let Some(table) = tables.catalog.load(&ident).await? else {
         return Ok(format!("`{ident}` will be made for the first reject"));
     };
-    if !table.metadata.default_partition_spec().is_unpartitioned() || (table.metadata.format_version() as u8) < 2 {
-        return Err(Error::setup(
-            format!("rejects table `{ident}` must be an unpartitioned table of format 2 or 3"),
-            "name another table in `[rejects] table`; tidegate makes it",
-        ));
-    }
+    rejects::fit(&table)?;
     writable(config, &tables.store, &table)?;
     Ok(format!("`{ident}`"))
 }

@@ -312,7 +312,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             stop: self.stop,
             memory_max: self.memory_max(),
         };
-        let decoder = self.decoder(&pulled.table, &pulled.supplied)?;
+        let decoder = decoder(self.config, &pulled.table, &pulled.supplied)?;
         collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
     }
 
@@ -321,20 +321,6 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let limit = self.config.limits.memory_limit;
         let batch = limit.saturating_sub(MEMORY_BASE + queue_bytes(limit)) * 3 / 4;
         usize::try_from(batch).unwrap_or(usize::MAX)
-    }
-
-    fn decoder(&self, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
-        Decoder::new(DecodeSpec {
-            schema: Arc::clone(table.metadata.current_schema()),
-            supplied: supplied.json.clone(),
-            metadata: self.config.metadata.clone(),
-            format: self.config.format.clone(),
-            topic: self.config.kafka.topic.clone(),
-            tombstones: match &self.config.mode {
-                Mode::Merge(merge) => merge.tombstones,
-                Mode::Append { .. } => Tombstones::Reject,
-            },
-        })
     }
 
     fn judge(&self, watermark: Option<i64>, now: i64) -> Judge {
@@ -411,6 +397,21 @@ impl Supplied {
         json.retain(|name| !config.metadata.contains_key(name));
         Ok(Self { json, unmapped })
     }
+}
+
+/// Decodes the topic's records into the columns of a table.
+pub(crate) fn decoder(config: &Config, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
+    Decoder::new(DecodeSpec {
+        schema: Arc::clone(table.metadata.current_schema()),
+        supplied: supplied.json.clone(),
+        metadata: config.metadata.clone(),
+        format: config.format.clone(),
+        topic: config.kafka.topic.clone(),
+        tombstones: match &config.mode {
+            Mode::Merge(merge) => merge.tombstones,
+            Mode::Append { .. } => Tombstones::Reject,
+        },
+    })
 }
 
 /// Epoch and number of the batch after the given one.

@@ -10,7 +10,7 @@ use crate::batch::pipeline::{PullPlan, collect};
 use crate::batch::{BatchSpec, RejectSink};
 use crate::catalog::{Catalog, LoadedTable};
 use crate::error::{Doing, Error, Result};
-use crate::job::{Job, Supplied, rejects_ident};
+use crate::job::{Job, Supplied, decoder, rejects_ident};
 use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::Phase;
@@ -100,7 +100,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             memory_max: usize::MAX,
         };
         let sink = RejectSink::new(door, self.origin(progress.epoch, progress.batch));
-        let decoder = self.decoder(table, &supplied)?;
+        let decoder = decoder(self.config, table, &supplied)?;
         let (collected, reached) = collect(self.source, &pull, decoder, &spec, sink, supplied.unmapped, self.observer)?;
         if reached.cut.is_some() {
             return Err(Error::broken("the pull of the last batch's rejects was cut without a bound"));

@@ -74,13 +74,7 @@ impl<C: Catalog> Rejects<'_, C> {
     /// The table, made where it is missing.
     pub(crate) async fn open_or_create(&self) -> Result<LoadedTable> {
         if let Some(table) = self.catalog.load(&self.ident).await? {
-            let spec = table.metadata.default_partition_spec();
-            if !spec.is_unpartitioned() || table.metadata.format_version() == FormatVersion::V1 {
-                return Err(Error::setup(
-                    format!("rejects table `{}` must be an unpartitioned table of format 2 or 3", self.ident),
-                    "name another table in `[rejects] table`; tidegate makes it",
-                ));
-            }
+            fit(&table)?;
             return Ok(table);
         }
         let location = self.catalog.default_location(&self.ident);
@@ -249,6 +243,17 @@ impl<C: Catalog> Rejects<'_, C> {
             }
         }
     }
+}
+
+/// Refuses an existing table that rejects cannot be appended to.
+pub(crate) fn fit(table: &LoadedTable) -> Result<()> {
+    if table.metadata.default_partition_spec().is_unpartitioned() && table.metadata.format_version() != FormatVersion::V1 {
+        return Ok(());
+    }
+    Err(Error::setup(
+        format!("rejects table `{}` must be an unpartitioned table of format 2 or 3", table.ident),
+        "name another table in `[rejects] table`; tidegate makes it",
+    ))
 }
 
 /// An entry for a file of rejects. It carries no column metrics: the main snapshot keeps only path, rows and size.

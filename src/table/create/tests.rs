@@ -186,5 +186,5 @@ async fn init_without_columns_needs_a_table() {
     let error = init(&job("", ""), &catalog).await.unwrap_err();
     assert_eq!(error.exit_code(), 78);
     assert!(error.to_string().contains("table `demo.news` does not exist"), "{error}");
-    assert!(catalog.load(&super::ident(&another).unwrap()).await.unwrap().is_none());
+    assert!(catalog.load(&crate::job::table_ident(&another)).await.unwrap().is_none());
 }
