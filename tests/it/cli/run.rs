@@ -161,6 +161,7 @@ fn the_life_of_a_job_for_machines() {
       "batch": 1,
       "command": "plan",
       "empty": false,
+      "held": [],
       "job": "articles",
       "lag": 4,
       "partitions": [
@@ -327,6 +328,7 @@ fn the_life_of_a_job_for_machines() {
     {
       "broker_error": null,
       "command": "status",
+      "held": [],
       "job": "articles",
       "lag": {
         "0": 0,
@@ -360,6 +362,7 @@ fn the_life_of_a_job_for_machines() {
           "1": 1
         }
       },
+      "rolled_back": false,
       "table": "news.articles",
       "tidegate": "[VERSION]",
       "topic": "tide",
