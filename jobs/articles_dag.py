@@ -58,7 +58,14 @@ with DAG(
     TidegateOperator(
         task_id="run",
         image="tidegate:0.1.0",
-        arguments=["run", "/etc/tidegate/articles.toml", "--empty-exit-code", "99", "--result-file", "/airflow/xcom/return.json"],
+        arguments=[
+            "run",
+            "/etc/tidegate/articles.toml",
+            "--empty-exit-code",
+            "99",
+            "--result-file",
+            "/airflow/xcom/return.json",
+        ],
         # Airflow reads the XCom from /airflow/xcom/return.json; `ti.xcom_pull("run")` is the result document.
         do_xcom_push=True,
         skip_on_exit_code=NOTHING_NEW,

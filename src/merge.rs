@@ -180,6 +180,63 @@ mod tests {
         }
     }
 
+    /// A table as a list of rows, and one batch deduped, matched and merged into it. Each id stays in one partition.
+    fn apply(table: &mut Vec<(u8, i64)>, batch: &[(u8, i64, u32)], ties: Ties) -> Counts {
+        let mut dedupe = Dedupe::new(ties);
+        for &(id, time, offset) in batch {
+            let place = Place::Written(RowPlace { file: 0, position: offset });
+            dedupe.offer(&[id], version(time), (i32::from(id % 3), i64::from(offset)), place);
+        }
+        let mut stored = StoredRows::default();
+        let rows = table.iter().enumerate().filter_map(|(row, &(id, time))| {
+            let key = dedupe.keys().get(&[id])?;
+            Some(Stored { key, data: 0, position: row as u64, version: version(time), row_id: None })
+        });
+        stored.extend(rows.collect());
+        let set = merge(&dedupe, &stored, ties);
+        let dead = set.dead.get(&0).cloned().unwrap_or_default();
+        let own_dead = set.own_dead.get(&0).cloned().unwrap_or_default();
+        let mut row = 0;
+        table.retain(|_| {
+            row += 1;
+            !dead.contains(row - 1)
+        });
+        for (at, entry) in (0..).zip(dedupe.entries()) {
+            let Place::Written(place) = entry.place else { continue };
+            if !own_dead.contains(u64::from(place.position)) {
+                table.push((dedupe.keys().key(at)[0], entry.version.event_time));
+            }
+        }
+        set.counts
+    }
+
+    proptest! {
+        #[test]
+        fn where_a_batch_is_cut_and_whether_it_runs_again_does_not_matter(
+            records in prop::collection::vec((0..6_u8, 0..5_i64), 0..40), cuts in prop::collection::vec(0..40_usize, 0..4), keep in any::<bool>(),
+        ) {
+            let ties = if keep { Ties::Keep } else { Ties::Replace };
+            let records: Vec<_> = (0..).zip(records).map(|(offset, (id, time))| (id, time, offset)).collect();
+            let mut whole = Vec::new();
+            apply(&mut whole, &records, ties);
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(records.len())).chain([0, records.len()]).collect();
+            cuts.sort_unstable();
+            let mut parts = Vec::new();
+            for cut in cuts.windows(2) {
+                let before = parts.len() as i64;
+                let counts = apply(&mut parts, &records[cut[0]..cut[1]], ties);
+                prop_assert_eq!(parts.len() as i64, before + counts.rows_moved());
+            }
+            whole.sort_unstable();
+            parts.sort_unstable();
+            prop_assert_eq!(&parts, &whole);
+            let again = apply(&mut parts, &records, ties);
+            parts.sort_unstable();
+            prop_assert_eq!(&parts, &whole);
+            prop_assert_eq!(again.inserted, 0);
+        }
+    }
+
     #[test]
     fn a_row_dropped_against_an_earlier_head_is_asked_for_again() {
         let mut dedupe = Dedupe::new(Ties::Replace);

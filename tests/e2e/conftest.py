@@ -11,10 +11,11 @@ time.tzset()
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
-from jobs import BIN, Job  # noqa: E402
 from kafka import Broker  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 from readers import Warehouse  # noqa: E402
+
+from jobs import BIN, Job  # noqa: E402
 
 CACHE = Path(os.environ.get("TIDEGATE_CACHE") or Path.home() / ".cache" / "tidegate")
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from articles import Feed, article
+
 from jobs import ARTICLES, finish
 
 PHASES = ["pull", "match", "write", "commit", "rejects", "done"]

@@ -167,3 +167,22 @@ def test_too_many_rejects_stop_the_run_before_a_commit(make_job):
     assert job.warehouse.metadata_location(job.table) == before
     # The rejects table may have been made by now, but holds nothing of a batch that never was.
     job.verify_rejects()
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "records"),
+    [("max_bytes_per_trigger", "64 KiB", 3_000), ("memory_limit", "64 MiB", 150_000)],
+)
+def test_a_batch_is_cut_by_its_bound_and_the_next_goes_on(make_job, bound, value, records):
+    # One message in flight is small, so that the bound and not the size of a fetch decides.
+    job = make_job(sections={"limits": {bound: value}, "kafka": {"fetch.message.max.bytes": 65536}})
+    for i in range(records):
+        job.topic.produce(article(f"a{i}", i * 0.0001), partition=i % 2)
+    job.topic.flush()
+    job.init()
+    first = job.run(outcome="committed")
+    assert first["batches"][0]["cut"] == bound, first
+    assert 0 < first["records"]["read"] < records
+    job.run("--drain", outcome="committed")
+    job.verify(readers=["pyiceberg"])
+    job.nothing_new()
