@@ -52,7 +52,7 @@ pub(crate) async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result
         }
         Walk::Root => {
             if let Some(property) = property? {
-                return Err(undone(table, job, &property));
+                return Err(undone(table, job, &key, &property));
             }
             (None, false)
         }
@@ -185,15 +185,14 @@ async fn descends(table: &LoadedTable, from: i64, to: i64) -> Result<bool> {
     Ok(at == to)
 }
 
-fn undone(table: &LoadedTable, job: &str, property: &StateProperty) -> Error {
+fn undone(table: &LoadedTable, job: &str, key: &str, property: &StateProperty) -> Error {
     Error::refused(
         format!(
             "table `{}` was rolled back to before the first batch of job `{job}` (its snapshot {} is no ancestor of the head)",
             table.ident, property.snapshot_id
         ),
         format!(
-            "to begin anew, remove table property `{}` and run with `--first-run`; to go on, roll forward to snapshot {}",
-            StateProperty::key(job, "main").replace(".main", ".<branch>"),
+            "to begin anew, remove table property `{key}` and run with `--first-run`; to go on, roll forward to snapshot {}",
             property.snapshot_id
         ),
     )
