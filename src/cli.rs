@@ -461,6 +461,8 @@ mod tests {
     fn listed(text: &str, key: &str) -> String {
         let (_, after) = text.split_once(key).unwrap();
         let (list, _) = after.split_once(']').unwrap();
+        // Python allows a comma after the last word, JSON does not.
+        let list = list.trim_end().trim_end_matches(',');
         let words: Vec<String> = serde_json::from_str(&format!("{list}]")).unwrap();
         words.join(" ")
     }

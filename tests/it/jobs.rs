@@ -91,10 +91,11 @@ fn the_crontab_line_moves_a_batch_and_prints_only_on_failure() {
     assert_eq!(cron(&command), "articles: exit code 78\n");
 }
 
-/// The list behind `key`, which is JSON in YAML's flow style and in Python alike.
+/// The list behind `key`, which is JSON in YAML's flow style and in Python alike, but for Python's comma after the last word.
 fn arguments(text: &str, key: &str) -> Vec<String> {
-    let list = text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_else(|| panic!("no `{key}`"));
-    serde_json::from_str(list.trim().trim_end_matches(',')).unwrap()
+    let (_, after) = text.split_once(key).unwrap_or_else(|| panic!("no `{key}`"));
+    let (list, _) = after.split_once(']').expect("the list ends");
+    serde_json::from_str(&format!("{}]", list.trim_end().trim_end_matches(','))).unwrap()
 }
 
 fn run_in_pod(arguments: &[String], result: &str) -> (Value, i32) {
