@@ -114,9 +114,22 @@ pub(super) fn folder(metadata: &TableMetadata, spec: &PartitionSpec, partition: 
             (Some(Literal::Primitive(value)), Some(kind)) => human(&field.transform, &kind, value),
             _ => "null".to_owned(),
         };
-        folder.push_str(&format!("{}={}/", escaped(&field.name), escaped(&text)));
+        folder.push_str(&segment(&escaped(&field.name), &escaped(&text)));
     }
     folder
+}
+
+/// One folder. A file system takes 255 bytes for a name, and one record with a longer value must not stop a job for ever: such a
+/// value is cut and told apart by its hash. The manifest holds the value itself; readers never parse a path.
+fn segment(name: &str, value: &str) -> String {
+    const SEGMENT_BYTES_MAX: usize = 255;
+    let whole = format!("{name}={value}");
+    if whole.len() <= SEGMENT_BYTES_MAX {
+        return whole + "/";
+    }
+    // What is escaped is ASCII, so any byte is a boundary.
+    let cut: String = whole.chars().take(SEGMENT_BYTES_MAX - 20).filter(char::is_ascii).collect();
+    format!("{cut}-{:016x}/", xxh3_64(whole.as_bytes()))
 }
 
 /// The source column of an old spec may only be in an old schema.
@@ -211,6 +224,15 @@ mod tests {
     use super::*;
 
     /// Expected texts are those of Java's `java.time` classes and `URLEncoder`.
+    #[test]
+    fn a_long_value_gets_a_folder_that_a_disk_takes() {
+        assert_eq!(segment("p", "x"), "p=x/");
+        let (one, other) = (segment("p", &"b".repeat(800_000)), segment("p", &"b".repeat(800_001)));
+        assert!(one.len() <= 256 && one.starts_with("p=bbb") && one.ends_with('/'), "{one}");
+        assert_ne!(one, other);
+        assert_eq!(segment("p", &"b".repeat(253)).len(), 256);
+    }
+
     #[test]
     fn partition_values_are_printed_as_java_prints_them() {
         let check = |transform: Transform, kind: PrimitiveType, value: Literal, expected: &str| {
