@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::arrow::schema_to_arrow_schema;
+use iceberg::spec::Schema;
 
 use crate::catalog::LoadedTable;
 use crate::config::{MatchScope, MergeConfig, Unmapped};
 use crate::decode::KeyDecoder;
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
+use crate::index::IndexSpec;
 use crate::keys::{KeyCodec, VersionCodec};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::{LookupSpec, Matches, lookup};
@@ -56,6 +58,13 @@ impl<'a> MergeColumns<'a> {
     /// For a table as loaded.
     pub(crate) fn of_table(merge: &'a MergeConfig, table: &LoadedTable, unsupplied: Vec<String>) -> Result<Self> {
         Self::new(merge, &arrow_schema(table)?, unsupplied)
+    }
+
+    /// What a data file's key index lists; none where ids of these columns are not indexed.
+    pub(crate) fn index(&self, schema: &Schema) -> Option<IndexSpec> {
+        let mut versions = vec![self.config.event_time.clone()];
+        versions.extend(self.config.order_by.iter().cloned());
+        IndexSpec::new(schema, &self.config.id, &versions)
     }
 
     /// Searches the ids of a batch in the live files of a table.

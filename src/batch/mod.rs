@@ -453,6 +453,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             store: self.spec.store.clone(),
             names: self.spec.names.clone(),
             memory_max: limit / 4,
+            index: self.columns.as_ref().and_then(|columns| columns.index(self.spec.table.metadata.current_schema())).map(Arc::new),
         }
     }
 

@@ -149,6 +149,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             store: self.job.store.clone(),
             names: names.clone(),
             memory_max: 16 << 20,
+            index: None,
         };
         self.job.observer.phase(Phase::Write);
         let mut own_dead = self.collected.own_dead.clone();
