@@ -67,12 +67,13 @@ impl<'a> MergeColumns<'a> {
         IndexSpec::new(schema, &self.config.id, &versions)
     }
 
-    /// Searches the ids of a batch in the live files of a table.
+    /// Searches the ids of a batch from ordinal `first` on in the live files of a table.
     pub(crate) async fn lookup(
         &self,
         live: &Arc<LiveFiles>,
         table: &LoadedTable,
         dedupe: &mut Dedupe,
+        first: u32,
         store: &Store,
         watermark: Option<i64>,
     ) -> Result<Matches> {
@@ -89,7 +90,7 @@ impl<'a> MergeColumns<'a> {
         };
         // The searching tasks share the ids, and give them back when they have ended.
         let ids = Arc::new(dedupe.take_keys());
-        let matches = lookup(live, &lookup_spec, &ids, store).await?;
+        let matches = lookup(live, &lookup_spec, &ids, first, store).await?;
         dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
         Ok(matches)
     }

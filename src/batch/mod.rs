@@ -11,8 +11,7 @@ mod rejects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, LoadedTable};
@@ -399,17 +398,15 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         if ids > self.probed && !self.spec.live.data.is_empty() {
             self.observer.phase(Phase::Match);
             let spec = self.spec;
-            let mut matches = columns.lookup(spec.live, spec.table, dedupe, spec.store, spec.judge.watermark).await?;
+            let watermark = spec.judge.watermark;
+            let matches = columns.lookup(spec.live, spec.table, dedupe, self.probed, spec.store, watermark).await?;
             self.files_searched += u64::try_from(matches.files_read).expect("files fit");
-            let new: Vec<usize> = (0..matches.rows.len()).filter(|&i| matches.rows[i].key >= self.probed).collect();
-            if let Some(kept) = matches.kept.take() {
-                // Every lookup answers for every id; only the rows of new ids are kept, in the order of `stored`.
-                let rows: UInt64Array = new.iter().map(|&i| u64::try_from(i).expect("rows fit")).collect();
-                let rows = take_record_batch(&kept, &rows).map_err(|e| Error::broken(format!("kept values: {e}")))?;
-                self.kept_at.extend((0..rows.num_rows()).map(|row| (self.kept.len(), row)));
-                self.kept.push(rows);
+            if let Some(kept) = matches.kept {
+                // In the order of `stored`.
+                self.kept_at.extend((0..kept.num_rows()).map(|row| (self.kept.len(), row)));
+                self.kept.push(kept);
             }
-            self.stored.extend(new.iter().map(|&i| matches.rows[i].clone()).collect());
+            self.stored.extend(matches.rows);
         }
         self.probed = ids;
         Ok(())

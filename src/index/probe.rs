@@ -44,12 +44,12 @@ pub(crate) struct Found {
 }
 
 impl Probes {
-    /// Of ids as columns; the ordinal of an id is its row.
-    pub(crate) fn new(columns: &[ArrayRef]) -> Result<Self> {
+    /// Of ids as columns; ordinals count from `first`.
+    pub(crate) fn new(columns: &[ArrayRef], first: u32) -> Result<Self> {
         let mut probes = Vec::with_capacity(columns.first().map_or(0, |column| column.len()));
         each_hash(columns, |row, hash| {
             let [head, check] = halves(hash);
-            probes.push(Probe { head, check, key: u32::try_from(row).expect("a batch has fewer than 2^32 ids") });
+            probes.push(Probe { head, check, key: first + u32::try_from(row).expect("a batch has fewer than 2^32 ids") });
         })?;
         probes.sort_unstable();
         Ok(Self(probes))

@@ -85,7 +85,7 @@ impl File {
     /// Positions and keys of the ids, with their values in version column `column`.
     fn find(&self, spec: &IndexSpec, ids: &[ArrayRef], column: usize) -> Option<Vec<(u32, u32, Option<i64>)>> {
         let header = self.header(spec)?;
-        let probes = Probes::new(ids).unwrap();
+        let probes = Probes::new(ids, 0).unwrap();
         let candidates = candidates(&header, self.slice(header.directory.range()), &probes)?;
         let blocks: Vec<_> = blocks(&header, &candidates).into_iter().map(|(block, range)| (block, self.slice(range))).collect();
         let found = find(&header, &candidates, &blocks)?;

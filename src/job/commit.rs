@@ -252,7 +252,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             self.job.observer.phase(Phase::Match);
             let columns = MergeColumns::of_table(config, &table, Vec::new())?;
             let min_event_time = self.pulled.state.progress().and_then(|p| p.watermark);
-            let matches = columns.lookup(&live, &table, dedupe, self.job.store, min_event_time).await?;
+            let matches = columns.lookup(&live, &table, dedupe, 0, self.job.store, min_event_time).await?;
             self.collected.stored = StoredRows::default();
             self.collected.stored.extend(matches.rows);
         }

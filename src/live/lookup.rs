@@ -78,15 +78,21 @@ pub(crate) struct Matches {
     pub(crate) bytes_read: u64,
 }
 
-/// Finds every live row of the batch's ids.
-pub(crate) async fn lookup(live: &Arc<LiveFiles>, spec: &LookupSpec, ids: &Arc<KeyMap>, store: &Store) -> Result<Matches> {
+/// Finds every live row of the batch's ids from ordinal `first` on.
+pub(crate) async fn lookup(
+    live: &Arc<LiveFiles>,
+    spec: &LookupSpec,
+    ids: &Arc<KeyMap>,
+    first: u32,
+    store: &Store,
+) -> Result<Matches> {
     let wanted = Arc::new(Wanted::new(spec)?);
     let mut matches = Matches::default();
     let mut found = Vec::new();
-    if ids.len() > 0 && !live.data.is_empty() {
-        let columns = decode(&wanted.spec.keys, ids)?;
+    let columns = decode(&wanted.spec.keys, ids, first)?;
+    if !columns[0].is_empty() && !live.data.is_empty() {
         let candidates = wanted.candidates(live, &columns);
-        let ids = Ids { map: Arc::clone(ids), probes: wanted.probes(&columns)? };
+        let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)? };
         matches.files_read = candidates.len();
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates).await?;
     }
@@ -167,6 +173,8 @@ struct Wanted {
 /// The ids of a batch in both forms.
 struct Ids {
     map: Arc<KeyMap>,
+    /// Those before this ordinal are not asked for.
+    first: u32,
     /// None where their columns are never indexed.
     probes: Option<Probes>,
 }
@@ -201,8 +209,8 @@ impl Wanted {
         })
     }
 
-    fn probes(&self, ids: &[ArrayRef]) -> Result<Option<Probes>> {
-        if self.indexed { Probes::new(ids).map(Some) } else { Ok(None) }
+    fn probes(&self, ids: &[ArrayRef], first: u32) -> Result<Option<Probes>> {
+        if self.indexed { Probes::new(ids, first).map(Some) } else { Ok(None) }
     }
 
     fn candidates(&self, live: &LiveFiles, ids: &[ArrayRef]) -> Vec<usize> {
@@ -266,7 +274,7 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     let indexed = by_index.is_some();
     let found = match by_index {
         Some(found) => found,
-        None => scan_ids(&mut reader, wanted, &ids.map).await?,
+        None => scan_ids(&mut reader, wanted, ids).await?,
     };
     let mut hits = Hits { data, rows: Vec::new(), kept: None, indexed, bytes: 0 };
     if !found.positions.is_empty() {
@@ -279,14 +287,14 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
 }
 
 /// First pass without an index: the rows whose id is in the batch.
-async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &KeyMap) -> Result<indexed::Hits> {
+async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &Ids) -> Result<indexed::Hits> {
     let mut found = indexed::Hits::default();
     let mut stream = reader.read(&wanted.id, Rows::All).await?;
     let mut first = 0;
     while let Some(batch) = stream.next().await? {
         let keys = wanted.spec.keys.encode(batch.columns())?;
         for row in 0..batch.num_rows() {
-            if let Some(key) = keys.get(row).and_then(|key| ids.get(key)) {
+            if let Some(key) = keys.get(row).and_then(|key| ids.map.get(key)).filter(|&key| key >= ids.first) {
                 found.positions.push(position(first + row));
                 found.keys.push(key);
             }

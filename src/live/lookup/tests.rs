@@ -229,9 +229,9 @@ proptest! {
         let (expected, found, picked, asked) = runtime().block_on(async {
             let model = play(&mut table, &steps, &indexed).await;
             let live = table.live().await;
-            let matches = lookup(&live, &spec, &keys(&spec, &ids), &table.store).await.unwrap();
+            let matches = lookup(&live, &spec, &keys(&spec, &ids), 0, &table.store).await.unwrap();
             let bare = LookupSpec { kept: Vec::new(), ..spec.clone() };
-            let bare = lookup(&live, &bare, &keys(&spec, &ids), &table.store).await.unwrap();
+            let bare = lookup(&live, &bare, &keys(&spec, &ids), 0, &table.store).await.unwrap();
             assert_eq!(bare.rows, matches.rows, "what the index knows is what the columns hold");
             let asked = if ids.is_empty() { 0 } else { (0..model.files.len()).filter(|&file| indexed(file).is_some()).count() };
             let pick = |batch: &RecordBatch, row: usize| {
@@ -259,11 +259,11 @@ fn row(id: u8, time: i64) -> Row {
 async fn without_ids_or_files_nothing_is_read() {
     let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
     let spec = spec(false);
-    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap();
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[1]), 0, &table.store).await.unwrap();
     assert_eq!((matches.rows.len(), matches.kept.map(|kept| kept.num_rows())), (0, Some(0)));
     let file = table.data(&batch(0, &[row(1, 1)]));
     table.commit(vec![file], vec![]).await;
-    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), &table.store).await.unwrap();
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), 0, &table.store).await.unwrap();
     assert_eq!((matches.files_read, matches.bytes_read), (0, 0));
 }
 
@@ -273,13 +273,13 @@ async fn an_unreadable_live_file_ends_the_lookup() {
     let file = table.parquet(&batch(0, &[row(1, 1)])).file_format(iceberg::spec::DataFileFormat::Orc).build().unwrap();
     table.commit(vec![file], vec![]).await;
     let spec = spec(false);
-    let error = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap_err();
+    let error = lookup(&table.live().await, &spec, &keys(&spec, &[1]), 0, &table.store).await.unwrap_err();
     assert_eq!(error.exit_code(), 78);
 }
 
 /// Positions by file of what is found, and how many files were opened.
 async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, usize) {
-    let matches = lookup(&table.live().await, spec, &keys(spec, ids), &table.store).await.unwrap();
+    let matches = lookup(&table.live().await, spec, &keys(spec, ids), 0, &table.store).await.unwrap();
     (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.files_read)
 }
 
@@ -347,7 +347,7 @@ async fn row_ids_come_from_the_file_or_else_from_its_first_row_id() {
     let live = table.live().await;
     for kept in [spec.kept.clone(), Vec::new()] {
         let spec = LookupSpec { kept, ..spec.clone() };
-        let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), &table.store).await.unwrap();
+        let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), 0, &table.store).await.unwrap();
         let ids: Vec<_> = matches.rows.iter().map(|row| row.row_id).collect();
         assert_eq!((ids, matches.files_indexed), (vec![Some(0), Some(1), Some(77), Some(3)], 1));
     }
