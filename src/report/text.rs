@@ -190,6 +190,10 @@ fn files(report: &Report) -> Vec<String> {
     if deletes > 0 {
         facts.push(counted(deletes, "delete file"));
     }
+    let (rewritten, carried) = (sum(|f| f.rewritten_files), sum(|f| f.carried_rows));
+    if rewritten > 0 {
+        facts.push(format!("{} rewritten ({} carried over)", counted(rewritten, "file"), counted(carried, "row")));
+    }
     match report.batches.as_slice() {
         [only] if searched > 0 => {
             facts.push(format!("ids searched in {} of {}", thousands(searched), counted(only.files.table_files, "file")));
