@@ -286,9 +286,7 @@ impl Manifests<'_> {
                 let added = match entry.status() {
                     ManifestStatus::Deleted if own => writer.add_delete_file(file, sequence, entry.file_sequence_number),
                     ManifestStatus::Deleted => continue,
-                    _ if removed.contains(&named(&file)) => {
-                        writer.add_delete_file(file, sequence, entry.file_sequence_number)
-                    }
+                    _ if removed.contains(&named(&file)) => writer.add_delete_file(file, sequence, entry.file_sequence_number),
                     ManifestStatus::Added if own => writer.add_file(file, -1),
                     _ => writer.add_existing_file(file, snapshot, sequence, entry.file_sequence_number),
                 };

@@ -232,3 +232,6 @@ fn lineage(source: &Source<'_>, first: u64, row_ids: &dyn Array, updated: &dyn A
 fn rows(batch: &RecordBatch) -> u64 {
     u64::try_from(batch.num_rows()).expect("rows fit")
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,12 +79,7 @@ pub(crate) fn set_property(key: String, value: String) -> TableUpdate {
 }
 
 /// The standard entries of a snapshot summary, plus ours. `gone` are the data and delete files that the snapshot takes out.
-pub(crate) fn summary(
-    files: &FileSet,
-    gone: &[&DataFile],
-    parent: Option<&Summary>,
-    own: BTreeMap<String, String>,
-) -> Summary {
+pub(crate) fn summary(files: &FileSet, gone: &[&DataFile], parent: Option<&Summary>, own: BTreeMap<String, String>) -> Summary {
     let mut added = Tally::default();
     let mut removed = Tally::default();
     let new = || files.data.iter().chain(files.deletes.iter().map(|(_, file)| file));

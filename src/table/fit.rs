@@ -127,10 +127,7 @@ impl Misfits {
                 );
             }
             if let Err(mode) = MergeMode::of(metadata) {
-                self.add(
-                    format!("table property `{MERGE_MODE}` is `{mode}`"),
-                    "set it to `merge-on-read` or `copy-on-write`",
-                );
+                self.add(format!("table property `{MERGE_MODE}` is `{mode}`"), "set it to `merge-on-read` or `copy-on-write`");
             }
         }
         let schema = metadata.current_schema();
