@@ -198,13 +198,25 @@ mod tests {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into(),
         };
-        let summary = summary(&set(&[&data], &[&delete]), &[&delete], Some(&parent), BTreeMap::new()).additional_properties;
-        assert_eq!(summary["total-records"], "10");
-        assert_eq!(summary["total-delete-files"], "1");
-        assert_eq!(summary["total-position-deletes"], "3");
-        assert_eq!(summary["total-files-size"], "20");
-        assert_eq!(summary.get("total-data-files"), None, "the parent did not say");
+        let both = summary(&set(&[&data], &[&delete]), &[&delete], Some(&parent), BTreeMap::new()).additional_properties;
+        assert_eq!(both["total-records"], "10");
+        assert_eq!(both["total-delete-files"], "1");
+        assert_eq!(both["total-position-deletes"], "3");
+        assert_eq!(both["total-files-size"], "20");
+        assert_eq!(both.get("total-data-files"), None, "the parent did not say");
         assert!(set(&[], &[&delete]).check(FormatVersion::V2).is_ok());
+
+        let rewritten = FileSet { removed: vec![0], ..set(&[&data], &[]) };
+        assert_eq!(rewritten.operation(), Operation::Overwrite);
+        assert_eq!(FileSet { removed: vec![0], ..set(&[], &[]) }.operation(), Operation::Delete);
+        let copied = summary(&rewritten, &[&data, &delete], Some(&parent), BTreeMap::new()).additional_properties;
+        let said = |key: &str| copied.get(key).map(String::as_str);
+        assert_eq!((said("deleted-data-files"), said("deleted-records")), (Some("1"), Some("3")));
+        assert_eq!((said("removed-delete-files"), said("removed-files-size")), (Some("1"), Some("20")));
+        assert_eq!(
+            (said("total-records"), said("total-delete-files"), said("total-files-size")),
+            (Some("7"), Some("0"), Some("0"))
+        );
         assert_eq!(set(&[], &[&delete]).check(FormatVersion::V3).unwrap_err().exit_code(), 101);
     }
 

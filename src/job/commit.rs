@@ -209,7 +209,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let target = WriteTarget { metadata, store: self.job.store.clone(), names: names.clone(), memory_max };
         let own = &self.collected.data;
         if copies {
-            let new = rewrite(&target, live, dead, own, own_dead).await?;
+            let new = Box::pin(rewrite(&target, live, dead, own, own_dead)).await?;
             let data = new.own.into_iter().chain(new.added).collect();
             let (removed, superseded, carried_rows) = (new.removed, new.void, new.carried_rows);
             return Ok((FileSet { data, deletes: Vec::new(), removed, superseded, carried_rows }, carried_rows));

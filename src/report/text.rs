@@ -365,6 +365,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rewritten_is_told_instead_of_deletes() {
+        let mut report = sample::committed();
+        let files = &mut report.batches[0].files;
+        (files.delete_files, files.rewritten_files, files.carried_rows) = (0, 2, 1_500_000);
+        let text = summary(&report, false);
+        assert!(text.contains("3 data files (12.3 MiB), 2 files rewritten (1,500,000 rows carried over), ids"), "{text}");
+    }
+
+    #[test]
     fn colour_only_adds_escapes() {
         let mut report = sample::committed();
         report.warnings = vec!["w".into()];

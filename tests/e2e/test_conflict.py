@@ -160,8 +160,9 @@ def test_a_column_that_the_job_does_not_fill_is_kept_on_update(make_job, version
 
 
 @VERSIONS
-def test_small_manifests_are_merged(make_job, version):
-    properties = {"commit.manifest.min-count-to-merge": "4"}
+@MODES
+def test_small_manifests_are_merged(make_job, mode, version):
+    properties = {"commit.manifest.min-count-to-merge": "4", "write.merge.mode": mode}
     job = make_job(sections={"table": {"format_version": version, "properties": properties}})
     job.init()
     feed = Feed(job.topic, minutes_per_record=0.05)
