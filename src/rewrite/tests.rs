@@ -291,6 +291,21 @@ async fn files_of_the_batch_lose_their_dead_rows_and_wait_for_the_commit_to_numb
 }
 
 #[tokio::test]
+async fn a_file_larger_than_a_chunk_keeps_its_positions_and_ids() {
+    let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+    table.group_rows = 7_000;
+    let rows: Vec<i64> = (0..30_000).collect();
+    let file = table.data(&batch(&rows));
+    table.commit(vec![file], vec![]).await;
+    let dead: Vec<u64> = [0, 8_191, 8_192, 29_999].into_iter().chain(14_000..25_000).collect();
+    let new = rewritten(&table, &[(0, &dead)]).await.unwrap();
+    let kept: Vec<_> = rows.into_iter().filter(|&row| !dead.contains(&u64::try_from(row).unwrap())).collect();
+    assert_eq!(ids(&new.added), kept);
+    let row_ids: Vec<_> = new.added.iter().flat_map(|file| longs(&read(file), "_row_id")).collect();
+    assert_eq!(row_ids, kept.into_iter().map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn rows_to_take_out_must_be_alive() {
     let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
     let file = table.data(&batch(&[1, 2, 3]));
