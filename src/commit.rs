@@ -3,7 +3,7 @@
 //! Never swaps and never retries: `job` does both, with every decision in sight. A prepared change is only good for the base it
 //! was made for; another head needs another one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -29,7 +29,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) live: &'a LiveFiles,
     /// Branch that gets the snapshot.
     pub(crate) branch: &'a str,
-    /// Files added and superseded.
+    /// Files added and taken out.
     pub(crate) files: &'a FileSet,
     /// Our entries of the summary.
     pub(crate) summary: BTreeMap<String, String>,
@@ -70,8 +70,9 @@ pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
     let rows_after = write_list(&draft, &location, list, sequence_number).await?;
     written.push(location.clone());
 
-    let superseded: Vec<&DataFile> = draft.files.superseded.iter().map(|&i| draft.live.deletes[i].file()).collect();
-    let summary = summary(draft.files, &superseded, parent.map(|p| p.summary()), draft.summary.clone());
+    let data = draft.files.removed.iter().map(|&i| draft.live.data[i].file());
+    let gone: Vec<&DataFile> = data.chain(draft.files.superseded.iter().map(|&i| draft.live.deletes[i].file())).collect();
+    let summary = summary(draft.files, &gone, parent.map(|p| p.summary()), draft.summary.clone());
     let builder = Snapshot::builder()
         .with_snapshot_id(draft.snapshot_id)
         .with_parent_snapshot_id(parent.map(|p| p.snapshot_id()))
@@ -132,13 +133,15 @@ struct Manifests<'a> {
 }
 
 impl Manifests<'_> {
-    /// Takes over the head's manifests; those that hold a superseded delete file are rewritten, those without live entries go.
+    /// Takes over the head's manifests; those that hold a removed data file or a superseded delete file are rewritten.
     async fn keep_and_rewrite(&mut self) -> Result<()> {
         let live = self.draft.live;
-        let mut gone: HashMap<usize, Vec<&DataFile>> = HashMap::new();
-        for &delete in &self.draft.files.superseded {
-            let delete = &live.deletes[delete];
-            gone.entry(delete.manifest).or_default().push(delete.file());
+        let mut gone: HashMap<usize, Contents<'_>> = HashMap::new();
+        for data in self.draft.files.removed.iter().map(|&i| &live.data[i]) {
+            gone.entry(data.manifest).or_default().insert(named(data.file()));
+        }
+        for delete in self.draft.files.superseded.iter().map(|&i| &live.deletes[i]) {
+            gone.entry(delete.manifest).or_default().insert(named(delete.file()));
         }
         for (at, manifest) in live.manifests.iter().enumerate() {
             if let Some(gone) = gone.get(&at) {
@@ -242,11 +245,11 @@ impl Manifests<'_> {
             }
         }
         let manifests: Vec<_> = bin.iter().zip(loaded).collect();
-        self.write(&manifests, &[], &schema, &spec).await.map(Some)
+        self.write(&manifests, &Contents::new(), &schema, &spec).await.map(Some)
     }
 
     /// The manifest without `removed`, which it lists as deleted, under its own schema and spec.
-    async fn rewrite(&mut self, manifest: &ManifestFile, removed: &[&DataFile]) -> Result<ManifestFile> {
+    async fn rewrite(&mut self, manifest: &ManifestFile, removed: &Contents<'_>) -> Result<ManifestFile> {
         let loaded = self.load(&[manifest]).await?;
         let (schema, spec) = (Arc::clone(loaded[0].metadata().schema()), loaded[0].metadata().partition_spec().clone());
         let manifests: Vec<_> = std::iter::once(manifest).zip(loaded).collect();
@@ -267,7 +270,7 @@ impl Manifests<'_> {
     async fn write(
         &mut self,
         manifests: &[(&ManifestFile, Manifest)],
-        removed: &[&DataFile],
+        removed: &Contents<'_>,
         schema: &SchemaRef,
         spec: &PartitionSpec,
     ) -> Result<ManifestFile> {
@@ -283,9 +286,7 @@ impl Manifests<'_> {
                 let added = match entry.status() {
                     ManifestStatus::Deleted if own => writer.add_delete_file(file, sequence, entry.file_sequence_number),
                     ManifestStatus::Deleted => continue,
-                    _ if removed.iter().any(|removed| same_content(removed, &file)) => {
-                        writer.add_delete_file(file, sequence, entry.file_sequence_number)
-                    }
+                    _ if removed.contains(&named(&file)) => writer.add_delete_file(file, sequence, entry.file_sequence_number),
                     ManifestStatus::Added if own => writer.add_file(file, -1),
                     _ => writer.add_existing_file(file, snapshot, sequence, entry.file_sequence_number),
                 };
@@ -315,9 +316,12 @@ impl Manifests<'_> {
     }
 }
 
-/// Whether two entries name the same deletes: several vectors share the path of one Puffin file.
-fn same_content(a: &DataFile, b: &DataFile) -> bool {
-    a.file_path() == b.file_path() && a.content_offset() == b.content_offset()
+/// Entries by what they name.
+type Contents<'a> = HashSet<(&'a str, Option<i64>)>;
+
+/// What an entry names: several vectors share the path of one Puffin file.
+fn named(file: &DataFile) -> (&str, Option<i64>) {
+    (file.file_path(), file.content_offset())
 }
 
 /// A schema in which every source column of the spec is found: the current one, unless a source column was dropped since.

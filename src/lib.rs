@@ -36,6 +36,7 @@
 //! | `merge` | what each surviving version does to the head | pure |
 //! | `write` | Parquet data files, position deletes and deletion vectors, with their metrics | I/O |
 //! | `deletes` | at most one live delete file, or vector, per data file | I/O |
+//! | `rewrite` | copy-on-write: data files without their dead rows | I/O |
 //! | `names` | names of a run's files | pure |
 //! | `rejects` | the rejects table: each reject of a committed batch, once | I/O |
 //! | `snapshot` | what a new snapshot is: files, summary, requirements | pure |
@@ -60,7 +61,7 @@
 //!
 //! Chunks of about 1 MiB flow from the pulling thread to the decoder to the assembly. Rows wait in memory until they fill their
 //! share of `limits.memory_limit`, are matched against the head, and are written; a row that a later version beats after that is
-//! taken out by a delete in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
+//! taken out in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
 //!
 //! Data files are kept over commit retries: on a new head only the match, the merge and the deletes are made again. What cannot be
 //! kept (another schema, another partition spec, a row that was not written since an earlier head beat it) sends the batch through
@@ -95,6 +96,7 @@ pub(crate) mod live;
 pub(crate) mod merge;
 pub(crate) mod names;
 pub(crate) mod rejects;
+pub(crate) mod rewrite;
 pub(crate) mod write;
 
 pub mod catalog;

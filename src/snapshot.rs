@@ -18,14 +18,19 @@ pub(crate) struct FileSet {
     pub(crate) data: Vec<DataFile>,
     /// New delete files or vectors, each with the partition spec id of the data file that it points into.
     pub(crate) deletes: Vec<(i32, DataFile)>,
-    /// Live delete files that the new ones supersede, by index into the head's live deletes.
+    /// Live data files that are taken out, by index into the head's live data files.
+    pub(crate) removed: Vec<usize>,
+    /// Live delete files that the new ones supersede or that are void without their data file, by index into the head's live
+    /// deletes.
     pub(crate) superseded: Vec<usize>,
+    /// Rows of the removed data files that the new ones hold.
+    pub(crate) carried_rows: u64,
 }
 
 impl FileSet {
-    /// Snapshot operation: append (no deletes), delete (only deletes), overwrite (both).
+    /// Snapshot operation: append (rows only come), delete (rows only go), overwrite (both).
     pub(crate) fn operation(&self) -> Operation {
-        match (self.data.is_empty(), self.deletes.is_empty()) {
+        match (self.data.is_empty(), self.deletes.is_empty() && self.removed.is_empty()) {
             (_, true) => Operation::Append,
             (true, false) => Operation::Delete,
             (false, false) => Operation::Overwrite,
@@ -73,19 +78,14 @@ pub(crate) fn set_property(key: String, value: String) -> TableUpdate {
     TableUpdate::SetProperties { updates: HashMap::from([(key, value)]) }
 }
 
-/// The standard entries of a snapshot summary, plus ours.
-pub(crate) fn summary(
-    files: &FileSet,
-    superseded: &[&DataFile],
-    parent: Option<&Summary>,
-    own: BTreeMap<String, String>,
-) -> Summary {
+/// The standard entries of a snapshot summary, plus ours. `gone` are the data and delete files that the snapshot takes out.
+pub(crate) fn summary(files: &FileSet, gone: &[&DataFile], parent: Option<&Summary>, own: BTreeMap<String, String>) -> Summary {
     let mut added = Tally::default();
     let mut removed = Tally::default();
     let new = || files.data.iter().chain(files.deletes.iter().map(|(_, file)| file));
     new().for_each(|file| added.add(file));
-    superseded.iter().for_each(|file| removed.add(file));
-    let changed: BTreeSet<String> = new().chain(superseded.iter().copied()).map(|file| format!("{:?}", file.partition())).collect();
+    gone.iter().for_each(|file| removed.add(file));
+    let changed: BTreeSet<String> = new().chain(gone.iter().copied()).map(|file| format!("{:?}", file.partition())).collect();
 
     let mut entries: HashMap<String, String> = HashMap::new();
     let mut put = |key: &str, value: u64| {
@@ -95,6 +95,8 @@ pub(crate) fn summary(
     };
     put("added-data-files", added.data_files);
     put("added-records", added.records);
+    put("deleted-data-files", removed.data_files);
+    put("deleted-records", removed.records);
     put("added-delete-files", added.position_delete_files + added.vectors);
     put("added-position-delete-files", added.position_delete_files);
     put("added-dvs", added.vectors);
@@ -107,8 +109,8 @@ pub(crate) fn summary(
     put("removed-files-size", removed.bytes);
     entries.insert("changed-partition-count".into(), changed.len().to_string());
     for (key, plus, minus) in [
-        ("total-data-files", added.data_files, 0),
-        ("total-records", added.records, 0),
+        ("total-data-files", added.data_files, removed.data_files),
+        ("total-records", added.records, removed.records),
         ("total-files-size", added.bytes, removed.bytes),
         ("total-delete-files", added.position_delete_files + added.vectors, removed.position_delete_files + removed.vectors),
         ("total-position-deletes", added.position_deletes, removed.position_deletes),
@@ -178,7 +180,7 @@ mod tests {
         let set = |data: &[&DataFile], deletes: &[&DataFile]| FileSet {
             data: data.iter().map(|&f| f.clone()).collect(),
             deletes: deletes.iter().map(|&f| (0, f.clone())).collect(),
-            superseded: vec![],
+            ..FileSet::default()
         };
         assert_eq!(set(&[], &[]).operation(), Operation::Append);
         assert_eq!(set(&[&data], &[]).operation(), Operation::Append);
@@ -196,13 +198,25 @@ mod tests {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into(),
         };
-        let summary = summary(&set(&[&data], &[&delete]), &[&delete], Some(&parent), BTreeMap::new()).additional_properties;
-        assert_eq!(summary["total-records"], "10");
-        assert_eq!(summary["total-delete-files"], "1");
-        assert_eq!(summary["total-position-deletes"], "3");
-        assert_eq!(summary["total-files-size"], "20");
-        assert_eq!(summary.get("total-data-files"), None, "the parent did not say");
+        let both = summary(&set(&[&data], &[&delete]), &[&delete], Some(&parent), BTreeMap::new()).additional_properties;
+        assert_eq!(both["total-records"], "10");
+        assert_eq!(both["total-delete-files"], "1");
+        assert_eq!(both["total-position-deletes"], "3");
+        assert_eq!(both["total-files-size"], "20");
+        assert_eq!(both.get("total-data-files"), None, "the parent did not say");
         assert!(set(&[], &[&delete]).check(FormatVersion::V2).is_ok());
+
+        let rewritten = FileSet { removed: vec![0], ..set(&[&data], &[]) };
+        assert_eq!(rewritten.operation(), Operation::Overwrite);
+        assert_eq!(FileSet { removed: vec![0], ..set(&[], &[]) }.operation(), Operation::Delete);
+        let copied = summary(&rewritten, &[&data, &delete], Some(&parent), BTreeMap::new()).additional_properties;
+        let said = |key: &str| copied.get(key).map(String::as_str);
+        assert_eq!((said("deleted-data-files"), said("deleted-records")), (Some("1"), Some("3")));
+        assert_eq!((said("removed-delete-files"), said("removed-files-size")), (Some("1"), Some("20")));
+        assert_eq!(
+            (said("total-records"), said("total-delete-files"), said("total-files-size")),
+            (Some("7"), Some("0"), Some("0"))
+        );
         assert_eq!(set(&[], &[&delete]).check(FormatVersion::V3).unwrap_err().exit_code(), 101);
     }
 

@@ -60,13 +60,6 @@ impl<'a> MergeColumns<'a> {
         Self::new(merge, &arrow_schema(table)?, unsupplied)
     }
 
-    /// What a data file's key index lists; none where ids of these columns are not indexed.
-    pub(crate) fn index(&self, schema: &Schema) -> Option<IndexSpec> {
-        let mut versions = vec![self.config.event_time.clone()];
-        versions.extend(self.config.order_by.iter().cloned());
-        IndexSpec::new(schema, &self.config.id, &versions)
-    }
-
     /// Searches the ids of a batch from ordinal `first` on in the live files of a table.
     pub(crate) async fn lookup(
         &self,
@@ -94,6 +87,13 @@ impl<'a> MergeColumns<'a> {
         dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
         Ok(matches)
     }
+}
+
+/// What the key index of a data file lists; none where ids of these columns are not indexed.
+pub(crate) fn key_index(merge: &MergeConfig, schema: &Schema) -> Option<IndexSpec> {
+    let mut versions = vec![merge.event_time.clone()];
+    versions.extend(merge.order_by.iter().cloned());
+    IndexSpec::new(schema, &merge.id, &versions)
 }
 
 /// Arrow form of the table's current schema: the form of every batch of rows.

@@ -33,8 +33,8 @@ use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
-pub(crate) use columns::MergeColumns;
 use columns::arrow_schema;
+pub(crate) use columns::{MergeColumns, key_index};
 pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.
@@ -445,12 +445,13 @@ impl<'a, C: Catalog> Assembly<'a, C> {
 
     fn target(&self) -> WriteTarget {
         let limit = usize::try_from(self.spec.config.limits.memory_limit).unwrap_or(usize::MAX);
+        let schema = self.spec.table.metadata.current_schema();
         WriteTarget {
             metadata: Arc::clone(&self.spec.table.metadata),
             store: self.spec.store.clone(),
             names: self.spec.names.clone(),
             memory_max: limit / 4,
-            index: self.columns.as_ref().and_then(|columns| columns.index(self.spec.table.metadata.current_schema())).map(Arc::new),
+            index: self.columns.as_ref().and_then(|columns| key_index(columns.config, schema)).map(Arc::new),
         }
     }
 

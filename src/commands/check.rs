@@ -17,6 +17,7 @@ use crate::report::ErrorReport;
 use crate::source::Source;
 use crate::state;
 use crate::storage::Store;
+use crate::table::fit::{MERGE_MODE, MergeMode};
 use crate::write::{DataWriter, WriteTarget};
 
 /// What `check` answers. Its JSON form is a contract.
@@ -112,10 +113,12 @@ pub async fn check(config: &Config) -> Checked {
 fn describe(config: &Config, store: &Store, table: &LoadedTable) -> Result<String> {
     readable(config, table)?;
     writable(config, store, table)?;
-    let merge_mode_absent = !table.metadata.properties().contains_key("write.merge.mode");
+    let merge_mode = MergeMode::of(&table.metadata);
+    let merge_mode_absent = !table.metadata.properties().contains_key(MERGE_MODE);
     let merging = match &config.mode {
         // Java merges by copying then.
         Mode::Merge(_) if merge_mode_absent => "; it sets no `write.merge.mode`, and tidegate merges on read",
+        Mode::Merge(_) if merge_mode == Ok(MergeMode::CopyOnWrite) => "; merges by copying (`write.merge.mode`)",
         Mode::Merge(_) | Mode::Append { .. } => "",
     };
     Ok(format!(

@@ -1,15 +1,15 @@
 //! Brings one collected batch into the table: merge, deletes, manifests, swap; and again on each new head, until the ancestry says
 //! done or moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{DataFile, TableMetadata};
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 
-use crate::batch::{Collected, MergeColumns};
+use crate::batch::{Collected, MergeColumns, key_index};
 use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
 use crate::commit::{Draft, prepare};
 use crate::config::{MergeConfig, Mode, Unmapped};
@@ -23,9 +23,11 @@ use crate::names::FileNames;
 use crate::observe::Phase;
 use crate::progress::{BatchName, Kind, Progress, StateProperty, rfc3339};
 use crate::report::{BatchReport, FilesReport, OffsetsReport};
+use crate::rewrite::rewrite;
 use crate::snapshot::{FileSet, set_property, snapshot_id};
 use crate::source::{Cut, Reached, Source};
 use crate::state;
+use crate::table::fit::MergeMode;
 use crate::watermark::{Advance, advance};
 use crate::write::WriteTarget;
 
@@ -93,7 +95,10 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             }
             let Some((tried, outcome)) = self.attempt(&live, attempt).await? else { return Ok(Ending::Redo) };
             let cause = match outcome {
-                CommitOutcome::Committed => return Ok(self.done(tried.snapshot_id, &tried, attempt + 1, &live)),
+                CommitOutcome::Committed => {
+                    self.delete(&self.unused(&tried.files)).await;
+                    return Ok(self.done(tried.snapshot_id, &tried, attempt + 1, &live));
+                }
                 CommitOutcome::Refused(cause) => {
                     tracing::info!(attempt, %cause, "the commit was refused");
                     self.delete(&tried.written).await;
@@ -109,8 +114,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             match self.place(&table).await? {
                 Place::Done(snapshot) => return Ok(self.done(snapshot, &tried, attempt + 1, &live)),
                 Place::Moved => {
-                    let data: Vec<String> = self.collected.data.iter().map(|file| file.data_file.file_path().to_owned()).collect();
-                    self.delete(&data).await;
+                    self.delete(&self.unused(&FileSet::default())).await;
                     return Ok(Ending::Moved);
                 }
                 Place::Next => {}
@@ -122,8 +126,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 continue;
             }
             if self.must_redo(&table.metadata) {
-                let data: Vec<String> = self.collected.data.iter().map(|file| file.data_file.file_path().to_owned()).collect();
-                self.delete(&data).await;
+                self.delete(&self.unused(&FileSet::default())).await;
                 return Ok(Ending::Redo);
             }
             live = self.rebase(table).await?;
@@ -144,27 +147,15 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             return Ok(None);
         }
         let names = self.names.attempt(self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
-        let target = WriteTarget {
-            metadata: Arc::clone(&self.base.metadata),
-            store: self.job.store.clone(),
-            names: names.clone(),
-            memory_max: 16 << 20,
-            index: None,
-        };
         self.job.observer.phase(Phase::Write);
         let mut own_dead = self.collected.own_dead.clone();
         for (file, positions) in &set.own_dead {
             *own_dead.entry(*file).or_default() |= positions;
         }
-        let deletes = write_deletes(&target, live, &set.dead, &self.collected.data, &own_dead).await?;
-        let files = FileSet {
-            data: self.collected.data.iter().map(|file| file.data_file.clone()).collect(),
-            deletes: deletes.added,
-            superseded: deletes.superseded,
-        };
+        let (files, old_rows) = self.write(live, &names, &set.dead, &own_dead).await?;
         self.progress.counts = self.collected.counts;
         self.progress.counts += set.counts;
-        self.check(&files, &own_dead);
+        self.check(&files, old_rows, set.dead.values().map(RoaringTreemap::len).sum());
 
         self.job.observer.phase(Phase::Commit);
         let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
@@ -189,7 +180,9 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         })
         .await?;
         let mut written = prepared.written;
-        written.extend(files.deletes.iter().map(|(_, file)| file.file_path().to_owned()));
+        let own: HashSet<&str> = self.collected.data.iter().map(|file| file.data_file.file_path()).collect();
+        let new = files.data.iter().chain(files.deletes.iter().map(|(_, file)| file)).map(DataFile::file_path);
+        written.extend(new.filter(|path| !own.contains(path)).map(str::to_owned));
         let outcome = self.job.catalog.swap(&prepared.change).await;
         Ok(Some((Tried { snapshot_id, written, files }, outcome)))
     }
@@ -201,13 +194,44 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         }
     }
 
+    /// Takes dead rows out as the table wants it. Also answers how many rows of the data files added are not new live ones.
+    async fn write(
+        &self,
+        live: &LiveFiles,
+        names: &FileNames,
+        dead: &BTreeMap<usize, RoaringTreemap>,
+        own_dead: &BTreeMap<u32, RoaringTreemap>,
+    ) -> Result<(FileSet, u64)> {
+        let metadata = Arc::clone(&self.base.metadata);
+        let copies = MergeMode::of(&metadata) == Ok(MergeMode::CopyOnWrite);
+        let limit = usize::try_from(self.job.config.limits.memory_limit).unwrap_or(usize::MAX);
+        let memory_max = if copies { limit / 4 } else { 16 << 20 };
+        let index = match &self.job.config.mode {
+            Mode::Merge(merge) => key_index(merge, metadata.current_schema()).map(Arc::new),
+            Mode::Append { .. } => None,
+        };
+        let target = WriteTarget { metadata, store: self.job.store.clone(), names: names.clone(), memory_max, index };
+        let own = &self.collected.data;
+        if copies {
+            let new = Box::pin(rewrite(&target, live, dead, own, own_dead)).await?;
+            let data = new.own.into_iter().chain(new.added).collect();
+            let (removed, superseded, carried_rows) = (new.removed, new.void, new.carried_rows);
+            return Ok((FileSet { data, deletes: Vec::new(), removed, superseded, carried_rows }, carried_rows));
+        }
+        let deletes = write_deletes(&target, live, dead, own, own_dead).await?;
+        let data = own.iter().map(|file| file.data_file.clone()).collect();
+        let files = FileSet { data, deletes: deletes.added, superseded: deletes.superseded, ..FileSet::default() };
+        Ok((files, own_dead.values().map(RoaringTreemap::len).sum()))
+    }
+
     /// The laws that guard the commit: a batch that breaks one never reaches the table.
-    fn check(&self, files: &FileSet, own_dead: &BTreeMap<u32, RoaringTreemap>) {
+    fn check(&self, files: &FileSet, old_rows: u64, dead_rows: u64) {
         let (counts, plan) = (&self.progress.counts, &self.pulled.plan);
         assert_eq!(counts.read, counts.sum(), "each record read has one outcome: {counts:?}");
-        let written: u64 = files.data.iter().map(iceberg::spec::DataFile::record_count).sum();
-        let dead: u64 = own_dead.values().map(RoaringTreemap::len).sum();
-        assert_eq!(written - dead, counts.inserted + counts.updated, "each insert and update is one live new row");
+        let written: u64 = files.data.iter().map(DataFile::record_count).sum();
+        assert_eq!(written - old_rows, counts.inserted + counts.updated, "each insert and update is one live new row");
+        let replaced = counts.updated + counts.deleted + counts.collapsed;
+        assert_eq!(dead_rows, replaced, "each update and delete takes out the rows of its id");
         for (partition, start) in &plan.starts {
             let end = self.progress.end[partition];
             assert!(*start <= end, "partition {partition} goes back from {start} to {end}");
@@ -260,7 +284,14 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         Ok(live)
     }
 
-    /// Deletes files of a known refusal. Failing to is no failure: they are orphans, which `clean` removes.
+    /// The batch's own data files that are not among `files`: they were rewritten, or nothing was committed.
+    fn unused(&self, files: &FileSet) -> Vec<String> {
+        let used: HashSet<&str> = files.data.iter().map(DataFile::file_path).collect();
+        let own = self.collected.data.iter().map(|file| file.data_file.file_path());
+        own.filter(|path| !used.contains(path)).map(str::to_owned).collect()
+    }
+
+    /// Deletes files that no snapshot names, after a known answer. Failing to is no failure: they are orphans, which `clean` removes.
     async fn delete(&self, paths: &[String]) {
         if self.unclear {
             return;
@@ -290,8 +321,10 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             attempts,
             files: FilesReport {
                 data_files: count(tried.files.data.len()),
-                data_bytes: tried.files.data.iter().map(iceberg::spec::DataFile::file_size_in_bytes).sum(),
+                data_bytes: tried.files.data.iter().map(DataFile::file_size_in_bytes).sum(),
                 delete_files: count(tried.files.deletes.len()),
+                rewritten_files: count(tried.files.removed.len()),
+                carried_rows: tried.files.carried_rows,
                 table_files: count(live.data.len()),
                 files_searched: self.collected.files_searched,
             },

@@ -43,6 +43,8 @@ pub(crate) struct LiveData {
     pub(crate) spec_id: i32,
     /// Data sequence number.
     pub(crate) sequence_number: i64,
+    /// Index into [`LiveFiles::manifests`].
+    pub(crate) manifest: usize,
     /// Row id of its first row, inherited from the manifest list where the entry has none; none in tables without row lineage.
     pub(crate) first_row_id: Option<i64>,
 }
@@ -176,6 +178,13 @@ impl LiveFiles {
         of
     }
 
+    /// Delete files and vectors that are about this data file alone: those that are void without it.
+    pub(crate) fn deletes_only_of(&self, data: usize) -> Vec<usize> {
+        let path = self.data[data].file().file_path();
+        let file_scoped = self.index.by_path.get(path).into_iter().flatten();
+        file_scoped.chain(self.index.vectors.get(path)).copied().collect()
+    }
+
     fn add_manifest(&mut self, file: ManifestFile, entries: Vec<ManifestEntryRef>) -> Result<()> {
         let manifest = self.manifests.len();
         let spec_id = file.partition_spec_id;
@@ -199,7 +208,7 @@ impl LiveFiles {
                 let rows = i64::try_from(entry.record_count()).doing(|| row_ids(&file))?;
                 next_row_id = next_row_id.map(|id| id.saturating_add(rows));
             }
-            let data = LiveData { entry, spec_id, sequence_number, first_row_id };
+            let data = LiveData { entry, spec_id, sequence_number, manifest, first_row_id };
             self.data.push(data);
         }
         self.manifests.push(file);

@@ -137,7 +137,7 @@ impl<C: Catalog> Rejects<'_, C> {
                 index: None,
             };
             let deletes = write_deletes(&target, &live, &dead, &[], &BTreeMap::new()).await?;
-            let files = FileSet { data: Vec::new(), deletes: deletes.added, superseded: deletes.superseded };
+            let files = FileSet { deletes: deletes.added, superseded: deletes.superseded, ..FileSet::default() };
             if self.commit(&table, &live, &files, &done, "rejects-undo", attempt).await? {
                 return Ok(dead.values().map(RoaringTreemap::len).sum());
             }

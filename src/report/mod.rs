@@ -134,6 +134,10 @@ pub struct FilesReport {
     pub data_bytes: u64,
     /// Delete files or vectors added.
     pub delete_files: u64,
+    /// Live data files taken out, by copy-on-write: written again without their dead rows, or left with none.
+    pub rewritten_files: u64,
+    /// Rows that went from them into new data files.
+    pub carried_rows: u64,
     /// Live data files of the table before the batch.
     pub table_files: u64,
     /// Data files in which ids were searched.

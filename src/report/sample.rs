@@ -72,7 +72,15 @@ fn batch(i: i64, number: u64) -> BatchReport {
         records: Counts { read: 1_234_567, duplicate: 34_567, updated: 1_000_000, inserted: 200_000, ..Counts::default() },
         watermark: Some("2026-11-20T07:59:47.500000Z".into()),
         attempts: 1,
-        files: FilesReport { data_files: 3, data_bytes: 12_897_485, delete_files: 2, table_files: 120, files_searched: 4 },
+        files: FilesReport {
+            data_files: 3,
+            data_bytes: 12_897_485,
+            delete_files: 2,
+            rewritten_files: 0,
+            carried_rows: 0,
+            table_files: 120,
+            files_searched: 4,
+        },
         cut: None,
         duration_ms: 1_100,
     }

@@ -190,6 +190,10 @@ fn files(report: &Report) -> Vec<String> {
     if deletes > 0 {
         facts.push(counted(deletes, "delete file"));
     }
+    let (rewritten, carried) = (sum(|f| f.rewritten_files), sum(|f| f.carried_rows));
+    if rewritten > 0 {
+        facts.push(format!("{} rewritten ({} carried over)", counted(rewritten, "file"), counted(carried, "row")));
+    }
     match report.batches.as_slice() {
         [only] if searched > 0 => {
             facts.push(format!("ids searched in {} of {}", thousands(searched), counted(only.files.table_files, "file")));
@@ -358,6 +362,15 @@ mod tests {
         report.batches[0].files = FilesReport::default();
         let text = summary(&report, false);
         assert!(["lag", "watermark", "files", "left"].iter().all(|word| !text.contains(word)), "{text}");
+    }
+
+    #[test]
+    fn what_was_rewritten_is_told_instead_of_deletes() {
+        let mut report = sample::committed();
+        let files = &mut report.batches[0].files;
+        (files.delete_files, files.rewritten_files, files.carried_rows) = (0, 2, 1_500_000);
+        let text = summary(&report, false);
+        assert!(text.contains("3 data files (12.3 MiB), 2 files rewritten (1,500,000 rows carried over), ids"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,33 @@ use iceberg::spec::{FormatVersion, PrimitiveType, Schema, TableMetadata, Transfo
 use crate::config::{Config, MergeConfig, Mode, Unmapped};
 use crate::error::{Error, Result};
 
+/// Table property that says how a MERGE takes rows out. Those of UPDATE and DELETE are for other engines.
+pub(crate) const MERGE_MODE: &str = "write.merge.mode";
+
+/// How a MERGE takes rows out of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeMode {
+    /// By delete files or vectors, which readers apply.
+    MergeOnRead,
+    /// By new data files without them.
+    CopyOnWrite,
+}
+
+impl MergeMode {
+    /// As the table says, in any case as Java reads it; merge-on-read where it says nothing. An unknown mode is the error.
+    pub(crate) fn of(metadata: &TableMetadata) -> Result<Self, &str> {
+        let Some(mode) = metadata.properties().get(MERGE_MODE) else { return Ok(Self::MergeOnRead) };
+        let is = |name: &str| mode.eq_ignore_ascii_case(name);
+        if is("merge-on-read") {
+            Ok(Self::MergeOnRead)
+        } else if is("copy-on-write") {
+            Ok(Self::CopyOnWrite)
+        } else {
+            Err(mode)
+        }
+    }
+}
+
 /// One thing that keeps the job from running on the table.
 struct Misfit {
     what: String,
@@ -99,11 +126,8 @@ impl Misfits {
                     "upgrade it (`ALTER TABLE .. SET TBLPROPERTIES ('format-version' = '2')`), or use `mode = \"append\"`",
                 );
             }
-            if let Some(mode) = property("write.merge.mode").filter(|mode| *mode != "merge-on-read") {
-                self.add(
-                    format!("table property `write.merge.mode` is `{mode}`"),
-                    "today tidegate merges on read only: set it to `merge-on-read`",
-                );
+            if let Err(mode) = MergeMode::of(metadata) {
+                self.add(format!("table property `{MERGE_MODE}` is `{mode}`"), "set it to `merge-on-read` or `copy-on-write`");
             }
         }
         let schema = metadata.current_schema();

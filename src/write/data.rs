@@ -49,6 +49,8 @@ pub(crate) struct DataWriter {
     layout: Arc<Layout>,
     plain: Columns,
     lineage: Columns,
+    /// Sort order that the files claim to have.
+    sort_order_id: Option<i32>,
     /// Files being written, by encoded partition.
     open: BTreeMap<Box<[u8]>, OpenFile>,
     finished: Vec<WrittenFile>,
@@ -64,6 +66,15 @@ pub(crate) struct RowPlace {
     pub(crate) file: u32,
     /// Row in that file, from 0.
     pub(crate) position: u32,
+}
+
+/// Row lineage of a v3 table's rows: ids, and the sequence numbers of their last updates. A null is given by the commit.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    /// One per row.
+    pub(crate) row_ids: Int64Array,
+    /// One per row.
+    pub(crate) updated: Int64Array,
 }
 
 /// A finished file.
@@ -112,10 +123,22 @@ struct Piece {
 }
 
 impl DataWriter {
-    /// Writes nothing yet.
+    /// Sorts rows as the table's sort order says. Writes nothing yet.
     pub(crate) fn new(target: WriteTarget) -> Result<Self> {
+        let order = target.metadata.default_sort_order();
+        let sorter = if order.is_unsorted() { None } else { Some(Sorter::new(target.metadata.current_schema(), order)?) };
+        let sort_order_id = sort_order_id(&target.metadata);
+        Self::with(target, sorter, sort_order_id)
+    }
+
+    /// Leaves rows in the order in which they come, which is that of `sort_order_id`.
+    pub(crate) fn in_order(target: WriteTarget, sort_order_id: Option<i32>) -> Result<Self> {
+        Self::with(target, None, sort_order_id)
+    }
+
+    fn with(target: WriteTarget, sorter: Option<Sorter>, sort_order_id: Option<i32>) -> Result<Self> {
         let metadata = &target.metadata;
-        let (schema, spec, order) = (metadata.current_schema(), metadata.default_partition_spec(), metadata.default_sort_order());
+        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
         let arrow = iceberg::arrow::schema_to_arrow_schema(schema)
             .map_err(|e| Error::setup(format!("the table's schema cannot be written as Parquet: {e}"), ""))?;
         let uuids: Vec<i32> = schema
@@ -126,7 +149,7 @@ impl DataWriter {
             .collect();
         let layout = Layout {
             partitioner: if spec.is_unpartitioned() { None } else { Some(Partitioner::new(schema, spec)?) },
-            sorter: if order.is_unsorted() { None } else { Some(Sorter::new(schema, order)?) },
+            sorter,
             unpartitioned: Struct::from_iter(spec.fields().iter().map(|_| None)),
         };
         Ok(Self {
@@ -134,6 +157,7 @@ impl DataWriter {
             layout: Arc::new(layout),
             lineage: Columns::new(Arc::new(with_lineage(&arrow)), &uuids)?,
             plain: Columns::new(Arc::new(arrow), &uuids)?,
+            sort_order_id,
             open: BTreeMap::new(),
             finished: Vec::new(),
             started: 0,
@@ -146,11 +170,23 @@ impl DataWriter {
     ///
     /// `row_ids` are the ids that rows of a v3 table keep; a row without one gets a new one when the file is committed.
     pub(crate) async fn write(&mut self, batch: &RecordBatch, row_ids: Option<&Int64Array>) -> Result<Vec<RowPlace>> {
-        let kept = row_ids.is_some_and(|ids| ids.null_count() < ids.len());
+        // Null inherits the sequence number of the commit: the row is updated by it.
+        let lineage = row_ids.map(|ids| Lineage { row_ids: ids.clone(), updated: Int64Array::new_null(ids.len()) });
+        self.write_rows(batch, lineage).await
+    }
+
+    /// Writes rows that another file held, unchanged: in a v3 table with the lineage that they keep.
+    pub(crate) async fn carry(&mut self, batch: &RecordBatch, lineage: Option<Lineage>) -> Result<()> {
+        self.write_rows(batch, lineage).await.map(drop)
+    }
+
+    async fn write_rows(&mut self, batch: &RecordBatch, lineage: Option<Lineage>) -> Result<Vec<RowPlace>> {
+        let lineage = lineage.filter(|lineage| lineage.row_ids.null_count() < lineage.row_ids.len());
+        let kept = lineage.is_some();
         if kept && self.target.metadata.format_version() < FormatVersion::V3 {
             return Err(Error::broken("row ids are kept in tables of format version 3 only"));
         }
-        let batch = self.conform(batch, if kept { row_ids } else { None })?;
+        let batch = self.conform(batch, lineage)?;
         let layout = Arc::clone(&self.layout);
         let input = batch.clone();
         let mut pieces = joined(tokio::task::spawn_blocking(move || layout.arrange(&input)).await)??;
@@ -184,13 +220,11 @@ impl DataWriter {
     }
 
     /// The batch in the exact schema of a file, with lineage columns where ids are kept.
-    fn conform(&self, batch: &RecordBatch, row_ids: Option<&Int64Array>) -> Result<RecordBatch> {
+    fn conform(&self, batch: &RecordBatch, lineage: Option<Lineage>) -> Result<RecordBatch> {
         let mut columns = batch.columns().to_vec();
         let mut schema = &self.plain.arrow;
-        if let Some(ids) = row_ids {
-            columns.push(Arc::new(ids.clone()));
-            // Null inherits the sequence number of the commit: the row is updated by it.
-            columns.push(Arc::new(Int64Array::new_null(ids.len())) as ArrayRef);
+        if let Some(Lineage { row_ids, updated }) = lineage {
+            columns.extend([Arc::new(row_ids) as ArrayRef, Arc::new(updated)]);
             schema = &self.lineage.arrow;
         }
         RecordBatch::try_new(Arc::clone(schema), columns)
@@ -293,7 +327,11 @@ impl DataWriter {
         let metadata = &self.target.metadata;
         let metrics = metrics(metadata.current_schema(), &self.settings.modes, &footer)?;
         let nans = file.nans.into_map();
-        let data_file = data_file(metadata, file.location, file.partition, bytes, &footer, metrics, nans)?;
+        let mut data_file = data_file(metadata, file.location, file.partition, bytes, &footer, metrics, nans);
+        if let Some(order) = self.sort_order_id {
+            data_file.sort_order_id(order);
+        }
+        let data_file = data_file.build().map_err(|e| Error::broken(format!("describe a data file: {e}")))?;
         assert_eq!(data_file.record_count(), u64::from(file.rows), "every row of `{}` has a place", data_file.file_path());
         self.finished.push(WrittenFile { ordinal, data_file });
         Ok(())
@@ -405,7 +443,7 @@ fn data_file(
     footer: &ParquetMetaData,
     metrics: Metrics,
     nans: HashMap<i32, u64>,
-) -> Result<DataFile> {
+) -> DataFileBuilder {
     let rows = u64::try_from(footer.file_metadata().num_rows()).expect("a footer of ours counts from zero");
     let mut builder = DataFileBuilder::default();
     builder
@@ -423,9 +461,11 @@ fn data_file(
         .lower_bounds(metrics.lower_bounds)
         .upper_bounds(metrics.upper_bounds)
         .split_offsets(Some(footer.row_groups().iter().filter_map(|group| group.file_offset()).collect()));
-    if !metadata.default_sort_order().is_unsorted() {
-        let order = i32::try_from(metadata.default_sort_order_id()).expect("sort order ids are ints in manifests");
-        builder.sort_order_id(order);
-    }
-    builder.build().map_err(|e| Error::broken(format!("describe a data file: {e}")))
+    builder
+}
+
+/// Sort order of the table as data files name it; none where it has none.
+pub(crate) fn sort_order_id(metadata: &TableMetadata) -> Option<i32> {
+    let id = i32::try_from(metadata.default_sort_order_id()).expect("sort order ids are ints in manifests");
+    (!metadata.default_sort_order().is_unsorted()).then_some(id)
 }

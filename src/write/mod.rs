@@ -14,7 +14,7 @@ mod sort;
 mod transforms;
 mod vectors;
 
-pub(crate) use data::{DataWriter, RowPlace, WrittenFile};
+pub(crate) use data::{DataWriter, Lineage, RowPlace, WrittenFile, sort_order_id};
 pub(crate) use deletes::write_position_deletes;
 pub(crate) use vectors::write_vectors;
 

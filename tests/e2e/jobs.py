@@ -247,6 +247,11 @@ def finish(process):
     return Run(process.returncode, stdout, stderr)
 
 
+def delete_files(job):
+    """Live delete files and vectors of a job's table, as Spark sees them."""
+    return job.warehouse.sql(f"SELECT * FROM {job.warehouse.catalog}.{job.table}.delete_files")
+
+
 def phase_of(line):
     try:
         event = json.loads(line)

@@ -4,15 +4,17 @@ import signal
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from articles import Feed, article
 from confluent_kafka import Consumer, TopicPartition
 from test_spark import as_stored, call
 
-from jobs import finish, phase_of
+from jobs import delete_files, finish, phase_of
 
 VERSIONS = pytest.mark.parametrize("version", [2, 3])
+MODES = pytest.mark.parametrize("mode", ["merge-on-read", "copy-on-write"])
 
 
 def run_beside(job, change):
@@ -39,8 +41,10 @@ def run_beside(job, change):
 
 
 @VERSIONS
-def test_a_merge_between_match_and_swap(make_job, version):
-    job = make_job(sections={"table": {"format_version": version}})
+@MODES
+def test_a_merge_between_match_and_swap(make_job, mode, version):
+    properties = {"write.merge.mode": mode}
+    job = make_job(sections={"table": {"format_version": version, "properties": properties}})
     job.topic.send([article(f"a{i}", i) for i in range(20)])
     job.init()
     job.go()
@@ -84,11 +88,17 @@ def test_a_merge_between_match_and_swap(make_job, version):
         and report["records"]["inserted"] == 2
     )
     job.verify()
+    if mode == "copy-on-write":
+        assert delete_files(job) == []
+    no_orphans(job)
 
 
 @VERSIONS
-def test_a_compaction_between_match_and_swap(make_job, version):
-    job = make_job(sections={"table": {"format_version": version, "partition_by": ["bucket(2, id)"]}})
+@MODES
+def test_a_compaction_between_match_and_swap(make_job, mode, version):
+    properties = {"write.merge.mode": mode}
+    layout = {"format_version": version, "partition_by": ["bucket(2, id)"], "properties": properties}
+    job = make_job(sections={"table": layout})
     for step in range(3):
         job.topic.send([article(f"a{i}", step, step + 1) for i in range(step * 5, 20)])
         job.init()
@@ -99,6 +109,16 @@ def test_a_compaction_between_match_and_swap(make_job, version):
     assert report["batches"][0]["attempts"] == 2, report
     job.verify()
     job.nothing_new()
+    no_orphans(job)
+
+
+def no_orphans(job):
+    """What a refused attempt wrote is gone: every file of the run's data is in some snapshot."""
+    known = job.warehouse.sql(f"SELECT file_path FROM {job.warehouse.catalog}.{job.table}.all_files")
+    known = {Path(row["file_path"].removeprefix("file:")).name for row in known}
+    data = Path(job.warehouse.table(job.table).metadata.location.removeprefix("file:")) / "data"
+    orphans = {path.name for path in data.rglob("tidegate-*")} - known
+    assert not orphans, orphans
 
 
 def test_a_new_column_between_match_and_swap(make_job):
@@ -140,8 +160,9 @@ def test_a_column_that_the_job_does_not_fill_is_kept_on_update(make_job, version
 
 
 @VERSIONS
-def test_small_manifests_are_merged(make_job, version):
-    properties = {"commit.manifest.min-count-to-merge": "4"}
+@MODES
+def test_small_manifests_are_merged(make_job, mode, version):
+    properties = {"commit.manifest.min-count-to-merge": "4", "write.merge.mode": mode}
     job = make_job(sections={"table": {"format_version": version, "properties": properties}})
     job.init()
     feed = Feed(job.topic, minutes_per_record=0.05)

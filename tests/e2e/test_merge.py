@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 from articles import Feed, article, broken, in_the_future
 
+from jobs import delete_files
+
 LAYOUTS = {
     "unpartitioned": [],
     "bucket": ["bucket(4, id)"],
@@ -14,10 +16,18 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("version", [2, 3])
-def test_increments_equal_the_model(make_job, version, layout):
+@pytest.mark.parametrize("mode", ["merge-on-read", "copy-on-write"])
+def test_increments_equal_the_model(make_job, mode, version, layout):
+    properties = {"write.merge.mode": mode}
     job = make_job(
         partitions=2,
-        sections={"table": {"format_version": version, "partition_by": LAYOUTS[layout]}},
+        sections={
+            "table": {
+                "format_version": version,
+                "partition_by": LAYOUTS[layout],
+                "properties": properties,
+            }
+        },
     )
     topic = job.topic
     job.init()
@@ -37,6 +47,8 @@ def test_increments_equal_the_model(make_job, version, layout):
     second = job.go()
     assert second["records"]["updated"] == 4 and second["records"]["duplicate"] == 1
     assert second["batches"][0]["operation"] == "overwrite"
+    files = second["batches"][0]["files"]
+    assert (files["delete_files"] == 0) == (files["rewritten_files"] > 0) == (mode == "copy-on-write")
 
     # Stale (older than stored, younger than the watermark), late, future, broken.
     topic.send([article("a46", 47 * 60, 1), article("a47", 47 * 60, 1), article("late", 60)], partition=1)
@@ -53,14 +65,17 @@ def test_increments_equal_the_model(make_job, version, layout):
     assert fourth["records"]["read"] == fourth["records"]["rejected"] == len(broken())
     job.nothing_new()
     job.verify()
+    if mode == "copy-on-write":
+        assert delete_files(job) == []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_many_batches_in_one_drain_equal_the_model(make_job, layout):
+@pytest.mark.parametrize("mode", ["merge-on-read", "copy-on-write"])
+def test_many_batches_in_one_drain_equal_the_model(make_job, mode, layout):
     job = make_job(
         partitions=3,
         sections={
-            "table": {"partition_by": LAYOUTS[layout]},
+            "table": {"partition_by": LAYOUTS[layout], "properties": {"write.merge.mode": mode}},
             "limits": {"max_offsets_per_trigger": 100},
         },
     )
@@ -142,8 +157,12 @@ def test_append_never_looks_at_the_table(make_job):
     job.nothing_new()
 
 
-def test_tombstones_delete(make_job):
-    job = make_job(rules={"tombstones": "delete", "delay": timedelta(days=3000)})
+@pytest.mark.parametrize("mode", ["merge-on-read", "copy-on-write"])
+def test_tombstones_delete(make_job, mode):
+    job = make_job(
+        rules={"tombstones": "delete", "delay": timedelta(days=3000)},
+        sections={"table": {"properties": {"write.merge.mode": mode}}},
+    )
     job.init()
     job.topic.send([article("a", 1), article("b", 2), article("c", 3)], key=lambda v: v["id"])
     job.go()
@@ -154,7 +173,13 @@ def test_tombstones_delete(make_job):
     job.topic.flush()
     report = job.go()
     assert (report["records"]["deleted"], report["records"]["noop"], report["records"]["stale"]) == (1, 1, 1)
-    assert report["batches"][0]["operation"] == "delete"
+    # The rows that stay in a rewritten file are added to the table anew.
+    assert report["batches"][0]["operation"] == ("delete" if mode == "merge-on-read" else "overwrite")
+    for id in ("b", "c"):
+        job.topic.produce(None, id)
+    job.topic.flush()
+    assert job.go()["batches"][0]["operation"] == "delete"
+    assert job.model.rows() == []
 
 
 def test_too_many_rejects_stop_the_run_before_a_commit(make_job):

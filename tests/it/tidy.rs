@@ -32,6 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("progress", &["chrono", "serde", "serde_json", "sha2"]),
     ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json"]),
     ("report", &["serde", "serde_json"]),
+    ("rewrite", &["arrow", "iceberg", "roaring"]),
     ("snapshot", &["iceberg", "sha2", "uuid"]),
     ("source", &["base64", "rdkafka", "rdkafka_sys", "serde", "serde_json", "tracing"]),
     ("state", &["iceberg"]),

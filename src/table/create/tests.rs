@@ -161,8 +161,8 @@ async fn init_says_how_an_existing_table_differs() {
 async fn init_refuses_what_a_job_could_not_run_on() {
     let folder = TempDir::new().unwrap();
     let catalog = open(folder.path());
-    let copying = format!("{COLUMNS}\nproperties = {{ \"write.merge.mode\" = \"copy-on-write\" }}");
-    let error = init(&job(&copying, ""), &catalog).await.unwrap_err();
+    let unknown = format!("{COLUMNS}\nproperties = {{ \"write.merge.mode\" = \"copying\" }}");
+    let error = init(&job(&unknown, ""), &catalog).await.unwrap_err();
     assert_eq!(error.exit_code(), 78);
     assert!(!folder.path().join("catalog.db").exists(), "nothing was made");
 

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::super::create::new_table;
 use super::super::sample::{COLUMNS, appending, job};
-use super::{describe, fit, supplied};
+use super::{MergeMode, describe, fit, supplied};
 use crate::config::Config;
 
 /// The sample job's own table, after an edit of its metadata as JSON.
@@ -54,10 +54,15 @@ fn encrypted_tables_are_refused() {
 }
 
 #[test]
-fn other_merge_modes_are_refused_until_they_exist() {
-    let copying = table(|value| value["properties"]["write.merge.mode"] = json!("copy-on-write"));
-    assert!(refusal(&job("", ""), &copying).contains("`write.merge.mode` is `copy-on-write`"));
-    fit(&appending(""), &copying).unwrap();
+fn the_merge_mode_is_javas_and_an_unknown_one_is_refused() {
+    let of = |mode: &str| table(|value| value["properties"]["write.merge.mode"] = json!(mode));
+    fit(&job("", ""), &of("copy-on-write")).unwrap();
+    assert_eq!(MergeMode::of(&of("copy-on-write")), Ok(MergeMode::CopyOnWrite));
+    assert_eq!(MergeMode::of(&of("Merge-On-Read")), Ok(MergeMode::MergeOnRead));
+    let silent = table(|value| value["properties"] = json!({ "write.update.mode": "copy-on-write" }));
+    assert_eq!(MergeMode::of(&silent), Ok(MergeMode::MergeOnRead));
+    assert!(refusal(&job("", ""), &of("copy")).contains("`write.merge.mode` is `copy`"));
+    fit(&appending(""), &of("copy")).unwrap();
 }
 
 #[test]
@@ -134,12 +139,12 @@ fn metadata_columns_must_be_there() {
 #[test]
 fn every_reason_is_named_at_once() {
     let wrong = table(|value| {
-        value["properties"] = json!({ "write.merge.mode": "copy-on-write" });
+        value["properties"] = json!({ "write.merge.mode": "copying" });
         value["schemas"][0]["fields"][1]["type"] = json!("string");
         add_column(value, json!({ "id": 50, "name": "later", "required": true, "type": "int" }));
     });
     let text = refusal(&job(COLUMNS, ""), &wrong);
-    for reason in ["copy-on-write", "column `published_at` is string", "`merge.event_time` names", "required column"] {
+    for reason in ["`copying`", "column `published_at` is string", "`merge.event_time` names", "required column"] {
         assert!(text.contains(reason), "{reason}: {text}");
     }
     assert_eq!(text.matches("\n  ").count(), 4, "{text}");

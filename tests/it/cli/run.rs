@@ -201,10 +201,12 @@ fn the_life_of_a_job_for_machines() {
           "duration_ms": "[DURATION_MS]",
           "epoch": 0,
           "files": {
+            "carried_rows": 0,
             "data_bytes": "[DATA_BYTES]",
             "data_files": 1,
             "delete_files": 0,
             "files_searched": 0,
+            "rewritten_files": 0,
             "table_files": 0
           },
           "offsets": {
