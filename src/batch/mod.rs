@@ -22,6 +22,7 @@ use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::VersionCodec;
 use crate::live::files::LiveFiles;
+use crate::live::lookup::Searched;
 use crate::merge::{Effect, StoredRows, effect};
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -73,8 +74,8 @@ pub(crate) struct Collected {
     pub(crate) max_event_time: BTreeMap<Partition, i64>,
     /// Files of rejects.
     pub(crate) rejects: Option<PendingRejects>,
-    /// Data files searched for ids.
-    pub(crate) files_searched: u64,
+    /// What the search for ids cost.
+    pub(crate) searched: Searched,
 }
 
 /// Takes decoded chunks and makes a [`Collected`] of them.
@@ -95,7 +96,7 @@ pub(crate) struct Assembly<'a, C> {
     counts: Counts,
     max_event_time: BTreeMap<Partition, i64>,
     rejects: RejectSink<'a, C>,
-    files_searched: u64,
+    searched: Searched,
     /// Compares at the precision of the event-time column.
     judge: Judge,
     observer: &'a dyn Observer,
@@ -145,7 +146,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             counts: Counts::default(),
             max_event_time: BTreeMap::new(),
             rejects,
-            files_searched: 0,
+            searched: Searched::default(),
             judge,
             observer,
         })
@@ -400,7 +401,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             let spec = self.spec;
             let watermark = spec.judge.watermark;
             let matches = columns.lookup(spec.live, spec.table, dedupe, self.probed, spec.store, watermark).await?;
-            self.files_searched += u64::try_from(matches.files_read).expect("files fit");
+            self.searched += matches.searched;
             if let Some(kept) = matches.kept {
                 // In the order of `stored`.
                 self.kept_at.extend((0..kept.num_rows()).map(|row| (self.kept.len(), row)));
@@ -470,7 +471,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             counts: self.counts,
             max_event_time: self.max_event_time,
             rejects: self.rejects.finish(self.spec.judge.watermark).await?,
-            files_searched: self.files_searched,
+            searched: self.searched,
         })
     }
 }

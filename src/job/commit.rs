@@ -279,6 +279,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             let matches = columns.lookup(&live, &table, dedupe, 0, self.job.store, min_event_time).await?;
             self.collected.stored = StoredRows::default();
             self.collected.stored.extend(matches.rows);
+            self.collected.searched += matches.searched;
         }
         self.base = table;
         Ok(live)
@@ -326,7 +327,9 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 rewritten_files: count(tried.files.removed.len()),
                 carried_rows: tried.files.carried_rows,
                 table_files: count(live.data.len()),
-                files_searched: self.collected.files_searched,
+                files_searched: self.collected.searched.files,
+                files_indexed: self.collected.searched.indexed,
+                search_bytes: self.collected.searched.bytes,
             },
             cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),
             duration_ms: u64::try_from((self.job.run.now_ms)() - self.began_ms).unwrap_or(0),

@@ -3,6 +3,7 @@
 //! A file with a key index is asked there; of another the id columns of every row are read, then the version columns of the rows
 //! that hit. Deletes are read only for files with hits. Says what is stored, never what to do about it.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -63,6 +64,25 @@ pub(crate) struct Stored {
     pub(crate) row_id: Option<i64>,
 }
 
+/// What a lookup cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Searched {
+    /// Data files that were opened.
+    pub(crate) files: u64,
+    /// Those of them whose key index answered.
+    pub(crate) indexed: u64,
+    /// Bytes fetched from data files.
+    pub(crate) bytes: u64,
+}
+
+impl AddAssign for Searched {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.indexed += other.indexed;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The answer of a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
@@ -70,12 +90,8 @@ pub(crate) struct Matches {
     pub(crate) rows: Vec<Stored>,
     /// The wanted further columns of each of `rows`, in the same order; none where none were wanted.
     pub(crate) kept: Option<RecordBatch>,
-    /// Those that were opened.
-    pub(crate) files_read: usize,
-    /// Those of them whose key index answered.
-    pub(crate) files_indexed: usize,
-    /// Bytes fetched from data files.
-    pub(crate) bytes_read: u64,
+    /// What it cost to find them.
+    pub(crate) searched: Searched,
 }
 
 /// Finds every live row of the batch's ids from ordinal `first` on.
@@ -93,11 +109,11 @@ pub(crate) async fn lookup(
     if !columns[0].is_empty() && !live.data.is_empty() {
         let candidates = wanted.candidates(live, &columns);
         let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)? };
-        matches.files_read = candidates.len();
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates).await?;
     }
-    matches.files_indexed = found.iter().filter(|hits| hits.indexed).count();
-    matches.bytes_read = found.iter().map(|hits| hits.bytes).sum();
+    for hits in &found {
+        matches.searched += Searched { files: 1, indexed: u64::from(hits.indexed), bytes: hits.bytes };
+    }
     found.retain(|hits| !hits.rows.is_empty());
     // Tasks end in any order; the answer must not depend on it.
     found.sort_unstable_by_key(|hits| hits.data);

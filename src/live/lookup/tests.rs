@@ -234,6 +234,7 @@ proptest! {
             let bare = lookup(&live, &bare, &keys(&spec, &ids), 0, &table.store).await.unwrap();
             assert_eq!(bare.rows, matches.rows, "what the index knows is what the columns hold");
             let asked = if ids.is_empty() { 0 } else { (0..model.files.len()).filter(|&file| indexed(file).is_some()).count() };
+            let asked = u64::try_from(asked).unwrap();
             let pick = |batch: &RecordBatch, row: usize| {
                 let column = batch.column(0).as_string::<i32>();
                 column.is_valid(row) && ids.iter().any(|&id| text(id) == column.value(row))
@@ -242,7 +243,7 @@ proptest! {
             let picked = find_rows(&live, &table.store, &spec.schema, &names, &pick).await.unwrap();
             let picked: BTreeSet<_> =
                 picked.into_iter().map(|(data, at)| (live.data[data].file().file_path().to_owned(), at)).collect();
-            (model.lookup(&ids), told(&live, &spec, &ids, &matches), picked, (asked, bare.files_indexed))
+            (model.lookup(&ids), told(&live, &spec, &ids, &matches), picked, (asked, bare.searched.indexed))
         });
         let places: BTreeSet<_> = expected.iter().map(|told| (told.4.clone(), told.5)).collect();
         prop_assert_eq!(picked, places);
@@ -264,7 +265,7 @@ async fn without_ids_or_files_nothing_is_read() {
     let file = table.data(&batch(0, &[row(1, 1)]));
     table.commit(vec![file], vec![]).await;
     let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), 0, &table.store).await.unwrap();
-    assert_eq!((matches.files_read, matches.bytes_read), (0, 0));
+    assert_eq!(matches.searched, Searched::default());
 }
 
 #[tokio::test]
@@ -278,9 +279,9 @@ async fn an_unreadable_live_file_ends_the_lookup() {
 }
 
 /// Positions by file of what is found, and how many files were opened.
-async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, usize) {
+async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, u64) {
     let matches = lookup(&table.live().await, spec, &keys(spec, ids), 0, &table.store).await.unwrap();
-    (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.files_read)
+    (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.searched.files)
 }
 
 #[tokio::test]
@@ -327,7 +328,7 @@ async fn only_partitions_that_the_ids_can_be_in_are_opened() {
         let ids = [7, 77, 177];
         let (places, read) = found(&table, &self::spec(true), &ids).await;
         let touched: BTreeSet<_> = ids.iter().map(|&id| format!("{:?}", partition_of(id))).collect();
-        assert_eq!((places.len(), read), (3, touched.len()), "{transform}");
+        assert_eq!((places.len(), usize::try_from(read).unwrap()), (3, touched.len()), "{transform}");
     }
 }
 
@@ -349,7 +350,7 @@ async fn row_ids_come_from_the_file_or_else_from_its_first_row_id() {
         let spec = LookupSpec { kept, ..spec.clone() };
         let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), 0, &table.store).await.unwrap();
         let ids: Vec<_> = matches.rows.iter().map(|row| row.row_id).collect();
-        assert_eq!((ids, matches.files_indexed), (vec![Some(0), Some(1), Some(77), Some(3)], 1));
+        assert_eq!((ids, matches.searched.indexed), (vec![Some(0), Some(1), Some(77), Some(3)], 1));
     }
 
     let vector = table.vector(live.data[0].file(), &vector_bytes(&RoaringTreemap::from_iter([1])), 1);
