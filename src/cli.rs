@@ -415,6 +415,8 @@ mod tests {
       check        Test the job file, Kafka, the catalog and the table, and change nothing
       init         Create the table that the job file describes; a table that exists is left alone
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      verify       Prove on the live table what tidegate guarantees, and change nothing
+      clean        List the files that killed runs left behind, and delete them when told to
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands

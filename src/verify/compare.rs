@@ -143,7 +143,7 @@ impl AsOf<'_> {
             let mut rows = rows.into_iter();
             while let Some(batch) = stream.next().await? {
                 for (hash, row) in replay.hasher.hash(&batch)?.into_iter().zip(rows.by_ref()) {
-                    if hash == replay.hashes[row.entry as usize] {
+                    if replay.hashes[row.entry as usize].is_none_or(|expected| expected == hash) {
                         continue;
                     }
                     let (partition, offset) = dedupe.entries()[row.entry as usize].arrival;

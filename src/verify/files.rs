@@ -9,7 +9,7 @@ use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Snapshot
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::job::rejects_ident;
 use crate::live::files::manifest_list;
 use crate::source::Source;
@@ -101,7 +101,6 @@ impl Look<'_> {
     }
 
     async fn manifest(&mut self, manifest: &ManifestFile, snapshot: &SnapshotRef) -> Result<()> {
-        use crate::error::Doing;
         let path = &manifest.manifest_path;
         let loaded = manifest.load_manifest(&self.store.file_io()).await.doing(|| format!("read the manifest `{path}`"))?;
         for entry in loaded.entries().iter().filter(|entry| entry.is_alive()) {

@@ -132,21 +132,9 @@ impl Findings {
         }
     }
 
-    /// Adds some that are known by number only.
-    pub(crate) fn add_unseen(&mut self, more: u64) {
-        self.total += more;
-    }
-
     /// Number of findings.
     pub(crate) fn total(&self) -> u64 {
         self.total
-    }
-
-    /// Takes over those of another.
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.total += other.total;
-        self.shown.extend(other.shown);
-        self.shown.truncate(SHOWN_MAX);
     }
 
     #[cfg(test)]
@@ -183,11 +171,12 @@ impl Check {
 }
 
 impl Guarantee {
-    /// The guarantee as its check left it. A file whose content cannot be true fails it; what could not be reached skips it.
-    pub(crate) fn settle(name: &'static str, hint: &str, check: Result<Check>) -> Self {
+    /// The guarantee as its check left it. A file whose content cannot be true fails it, if every file is there (`whole`); what could
+    /// not be reached skips it.
+    pub(crate) fn settle(name: &'static str, hint: &str, whole: bool, check: Result<Check>) -> Self {
         let (check, error) = match check {
             Ok(check) => (check, None),
-            Err(error) if is_damage(&error) => {
+            Err(error) if whole && is_damage(&error) => {
                 let mut findings = Findings::default();
                 findings.add(sentence(&error), Place::default());
                 (Check::of("what the table names cannot be read", findings), None)

@@ -245,7 +245,7 @@ async fn judge_batch<S: Source, C: Catalog>(
     }
     match rejects_of_batch(subject, link).await? {
         Some(held) => compare_rejects(&mut replay.rejects, held, complete, &place, &mut findings),
-        None => found.push_str("; its rejects wait to be appended"),
+        None => found.push_str("; its rejects are not compared: they wait to be appended, or are in another table"),
     }
     Ok(Check::of(found, findings))
 }

@@ -20,14 +20,17 @@ mod unique;
 
 use std::sync::Arc;
 
+use iceberg::spec::SnapshotRef;
+
 pub(crate) use findings::{Guarantee, Judgement};
 
 use crate::catalog::{Catalog, LoadedTable};
-use crate::config::{Config, Mode};
+use crate::config::{Config, MatchScope, MetadataKind, Mode};
 use crate::error::{Error, Result};
 use crate::live::files::LiveFiles;
+use crate::progress::StateProperty;
 use crate::source::Source;
-use crate::state::{self, State};
+use crate::state;
 use crate::storage::Store;
 use findings::Check;
 use history::History;
@@ -54,34 +57,45 @@ pub(crate) struct Doors<'a, S, C> {
 pub(crate) struct Subject<'a, S, C> {
     doors: &'a Doors<'a, S, C>,
     table: LoadedTable,
-    state: State,
+    head: Option<SnapshotRef>,
+    /// Whether the table was rolled back to before batches of the job.
+    rolled_back: bool,
+    /// Whether the job was ever reset, and may have read records again.
+    was_reset: bool,
     history: History,
-    /// Every snapshot of the job that is still there, oldest first.
+    /// Bytes that a check may hold.
     memory_max: u64,
 }
 
-/// Every guarantee in turn, and the head that they were judged at.
+/// Every guarantee in turn.
 pub(crate) async fn verify<S: Source, C: Catalog>(doors: &Doors<'_, S, C>, table: LoadedTable) -> Result<Vec<Guarantee>> {
     let config = doors.config;
     let memory_max = config.limits.memory_limit.saturating_sub(MEMORY_BASE).max(16 << 20) / 4 * 3;
-    let (state, refused) = match state::find(&table, &config.table.branch, &config.name).await {
-        Ok(state) => (state, None),
+    let (rolled_back, was_reset, refused) = match state::find(&table, &config.table.branch, &config.name).await {
+        Ok(state) => (state.rolled_back, state.progress().is_some_and(|progress| progress.epoch > 0), None),
         // A state that contradicts itself is what `ranges` is about; the other guarantees can still be judged.
-        Err(Error::Refused { what, .. }) => (State { head: head(&table, config), found: None, rolled_back: false }, Some(what)),
+        Err(Error::Refused { what, .. }) => (false, false, Some(what)),
         Err(error) => return Err(error),
     };
-    let history = History::of(&table.metadata, state.head.as_ref(), &config.name);
-    let subject = Subject { doors, table, state, history, memory_max };
-    let mut guarantees = vec![Guarantee::settle("ranges", RANGES_HINT, Ok(chain::ranges(&subject.history, refused)))];
-    guarantees.push(Guarantee::settle("accounts", ACCOUNTS_HINT, rows::accounts(&subject).await));
-    guarantees.push(Guarantee::settle("watermark", WATERMARK_HINT, Ok(chain::watermark(&subject.history))));
-    guarantees.push(Guarantee::settle("files", FILES_HINT, files::all(&subject).await));
+    let head = table.metadata.snapshot_for_ref(&config.table.branch).cloned();
+    let history = History::of(&table.metadata, head.as_ref(), &config.name);
+    let subject = Subject { doors, table, head, rolled_back, was_reset, history, memory_max };
+    // Looked for first: what cannot be read because its file is gone is told once, by the file.
+    let files = Guarantee::settle("files", FILES_HINT, true, files::all(&subject).await);
+    let whole = files.result != Judgement::Fail;
+    let settle = |name, hint, check| Guarantee::settle(name, hint, whole, check);
+    let mut guarantees = vec![
+        settle("ranges", RANGES_HINT, Ok(chain::ranges(&subject.history, refused))),
+        settle("accounts", ACCOUNTS_HINT, rows::accounts(&subject).await),
+        settle("watermark", WATERMARK_HINT, Ok(chain::watermark(&subject.history))),
+        files,
+    ];
     for (name, columns, allowed) in subject.unique_columns() {
         let hint = if allowed == Allowed::Never { UNIQUE_HINT } else { REPEATED_HINT };
-        guarantees.push(Guarantee::settle(name, hint, subject.unique(&columns, allowed).await));
+        guarantees.push(settle(name, hint, subject.unique(&columns, allowed).await));
     }
-    guarantees.push(Guarantee::settle("rejects", REJECTS_HINT, rejects::rejects(&subject).await));
-    guarantees.push(Guarantee::settle("last_batch", LAST_BATCH_HINT, last_batch::last_batch(&subject).await));
+    guarantees.push(settle("rejects", REJECTS_HINT, rejects::rejects(&subject).await));
+    guarantees.push(settle("last_batch", LAST_BATCH_HINT, last_batch::last_batch(&subject).await));
     Ok(guarantees)
 }
 
@@ -100,10 +114,6 @@ const REJECTS_HINT: &str = "delete the extra rows, or restore the rejects table 
 const LAST_BATCH_HINT: &str = "if the job file was changed since that batch, run again and verify then; otherwise roll the table back to the \
                                snapshot before it, and run again";
 
-fn head(table: &LoadedTable, config: &Config) -> Option<iceberg::spec::SnapshotRef> {
-    table.metadata.snapshot_for_ref(&config.table.branch).cloned()
-}
-
 impl<S: Source, C: Catalog> Subject<'_, S, C> {
     /// Which columns must name a row, and what it means if they do not.
     fn unique_columns(&self) -> Vec<(&'static str, Vec<String>, Allowed)> {
@@ -111,22 +121,33 @@ impl<S: Source, C: Catalog> Subject<'_, S, C> {
         match &config.mode {
             Mode::Merge(merge) => {
                 let allowed = match merge.match_scope {
-                    crate::config::MatchScope::Table => Allowed::Never,
-                    crate::config::MatchScope::Watermark => Allowed::Beyond,
+                    MatchScope::Table => Allowed::Never,
+                    MatchScope::Watermark => Allowed::Beyond,
                 };
                 vec![("unique", merge.id.clone(), allowed)]
             }
             Mode::Append { .. } => {
                 let mut checks = vec![("unique", config.verify.unique.clone(), Allowed::Sent)];
                 let column = |kind| config.metadata.iter().find(|(_, of)| **of == kind).map(|(name, _)| name.clone());
-                use crate::config::MetadataKind::{Offset, Partition, Topic};
-                if let (Some(partition), Some(offset)) = (column(Partition), column(Offset)) {
-                    let columns = column(Topic).into_iter().chain([partition, offset]).collect();
-                    checks.push(("loaded_once", columns, Allowed::Never));
+                if let (Some(partition), Some(offset)) = (column(MetadataKind::Partition), column(MetadataKind::Offset)) {
+                    let topic = column(MetadataKind::Topic);
+                    let allowed = match self.was_reset {
+                        true => Allowed::Reread,
+                        false if topic.is_none() && self.has_other_jobs() => Allowed::Shared,
+                        false => Allowed::Never,
+                    };
+                    checks.push(("loaded_once", topic.into_iter().chain([partition, offset]).collect(), allowed));
                 }
                 checks
             }
         }
+    }
+
+    /// Whether other jobs write the table too, maybe from other topics.
+    fn has_other_jobs(&self) -> bool {
+        let config = self.doors.config;
+        let own = StateProperty::key(&config.name, &config.table.branch);
+        self.table.metadata.properties().keys().any(|key| key.starts_with("tidegate.state.") && *key != own)
     }
 
     async fn unique(&self, columns: &[String], allowed: Allowed) -> Result<Check> {
@@ -134,7 +155,7 @@ impl<S: Source, C: Catalog> Subject<'_, S, C> {
             return Ok(Check::skip("the job file names no `[verify] unique` columns; append mode promises none"));
         }
         let metadata = &self.table.metadata;
-        let live = Arc::new(LiveFiles::load(metadata, self.state.head.as_ref(), self.doors.store).await?);
+        let live = Arc::new(LiveFiles::load(metadata, self.head.as_ref(), self.doors.store).await?);
         let scan = scan::Scan::open(live, self.doors.store).await?;
         let found = unique::repeated(&scan, metadata.current_schema(), columns, self.memory_max).await?;
         Ok(found.check(columns, allowed))

@@ -29,14 +29,17 @@ pub(crate) async fn rejects<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) 
     let job = job_in_rows(&config.name, &config.table.branch);
     let mut findings = Findings::default();
     let links = &subject.history.links;
-    // A state inherited from another branch left its rejects under that branch's name.
-    let own = |link: &&Link| link.progress.rejects.as_ref().is_none_or(|pending| pending.job == job);
+    let ident = rejects_ident(config);
+    // A state inherited from another branch left its rejects under that branch's name; one of an earlier job file in another table.
+    let own = |link: &&Link| {
+        link.progress.rejects.as_ref().is_none_or(|pending| pending.job == job && pending.table == ident.to_string())
+    };
     for link in links.iter().filter(own) {
         accounts_of(link, &mut findings);
     }
     let expected: BTreeMap<(u64, u64), &Link> =
         links.iter().filter(own).map(|link| ((link.progress.epoch, link.progress.batch), link)).collect();
-    let Some(table) = subject.doors.catalog.load(&rejects_ident(config)).await? else {
+    let Some(table) = subject.doors.catalog.load(&ident).await? else {
         for link in expected.values().filter(|link| said(link) > 0) {
             findings
                 .add(format!("there is no rejects table, and the batch has {} rejects", said(link)), Place::snapshot(link.id()));
@@ -100,9 +103,9 @@ fn compare<S: Source, C: Catalog>(
     for (at, count) in rows.iter().filter(|(at, _)| !expected.contains_key(at)) {
         if oldest.is_some_and(|oldest| at < oldest) && !subject.history.complete {
             unknown += count;
-        } else if subject.state.rolled_back && newest.is_none_or(|newest| at > newest) {
+        } else if subject.rolled_back && newest.is_none_or(|newest| at > newest) {
             notes.push(format!("{count} of batch {}, which was rolled back, wait for the next run to take them out", at.1));
-        } else if newest.is_none() && !subject.history.complete {
+        } else if newest.is_none() && !subject.history.complete || !subject.history.damaged.is_empty() {
             unknown += count;
         } else {
             let what = format!("{count} rows say they are of batch {} of epoch {}, which is not in the table", at.1, at.0);
@@ -110,7 +113,7 @@ fn compare<S: Source, C: Catalog>(
         }
     }
     if unknown > 0 {
-        notes.push(format!("{unknown} of batches that are expired"));
+        notes.push(format!("{unknown} of batches whose snapshots are expired or cannot be read"));
     }
 }
 
@@ -131,7 +134,7 @@ async fn rows_by_batch(scan: &Scan, schema: &iceberg::spec::SchemaRef, job: &str
     Ok(rows)
 }
 
-/// Partition, offset and reason of a batch's rejects in the table; none where they wait to be appended, or are another branch's.
+/// Partition, offset and reason of a batch's rejects in the table; none where they wait to be appended, or are not in this table.
 pub(crate) async fn rejects_of_batch<S: Source, C: Catalog>(
     subject: &Subject<'_, S, C>,
     link: &Link,
@@ -142,7 +145,7 @@ pub(crate) async fn rejects_of_batch<S: Source, C: Catalog>(
     let Some(table) = subject.doors.catalog.load(&rejects_ident(config)).await? else { return Ok(Some(Vec::new())) };
     if let Some(pending) = &link.progress.rejects {
         let done = appended(&table, &job, &subject.table.metadata.uuid().to_string())?;
-        if pending.job != job || done.is_none_or(|done| done < (epoch, batch)) {
+        if pending.job != job || pending.table != table.ident.to_string() || done.is_none_or(|done| done < (epoch, batch)) {
             return Ok(None);
         }
     }

@@ -15,7 +15,7 @@ use crate::counts::Counts;
 use crate::decode::{Decoded, KeyDecoder, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
-use crate::keys::VersionCodec;
+use crate::keys::{Version, VersionCodec};
 use crate::offsets::{Offset, Partition};
 use crate::source::Chunk;
 use crate::verify::rowhash::RowHasher;
@@ -35,8 +35,8 @@ pub(crate) struct Replay<'a> {
     judge: Judge,
     /// Survivors by id.
     pub(crate) dedupe: Option<Dedupe>,
-    /// Hash of each survivor's row, by entry; 0 for a delete.
-    pub(crate) hashes: Vec<u128>,
+    /// Hash of each survivor's row, by entry; none for a delete.
+    pub(crate) hashes: Vec<Option<u128>>,
     /// Append mode: every row, and the record that it came from.
     pub(crate) appended: Vec<(u128, Partition, Offset)>,
     /// Records that belong into the rejects table, with their reason.
@@ -95,7 +95,7 @@ impl<'a> Replay<'a> {
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
         self.dedupe.as_ref().map_or(0, Dedupe::memory)
-            + self.hashes.capacity() * 16
+            + self.hashes.capacity() * size_of::<Option<u128>>()
             + (self.appended.capacity() + self.rejects.capacity()) * PLACE_BYTES
     }
 
@@ -135,7 +135,7 @@ impl<'a> Replay<'a> {
             };
             if self.in_time(chunk, at, columns.versions.micros(time)) {
                 // No row is written; the place only tells a row from a delete.
-                self.offer(chunk, at, key, versions.get(row), hashes[row], Place::Stale);
+                self.offer(chunk, at, key, versions.get(row), Some(hashes[row]), Place::Stale);
             }
         }
         self.columns = Some(columns);
@@ -160,7 +160,7 @@ impl<'a> Replay<'a> {
                     let micros = timestamp_ms.saturating_mul(1_000);
                     if self.in_time(chunk, at, micros) {
                         let version = columns.versions.lowest_at(columns.versions.at_micros(micros))?;
-                        self.offer(chunk, at, key, version, 0, Place::Delete);
+                        self.offer(chunk, at, key, version, None, Place::Delete);
                     }
                 }
             }
@@ -169,7 +169,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn offer(&mut self, chunk: &Chunk, at: u32, key: &[u8], version: crate::keys::Version, hash: u128, place: Place) {
+    fn offer(&mut self, chunk: &Chunk, at: u32, key: &[u8], version: Version, hash: Option<u128>, place: Place) {
         let record = &chunk.records[at as usize];
         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
         match dedupe.offer(key, version, (record.partition, record.offset), place) {

@@ -26,6 +26,10 @@ pub(crate) enum Allowed {
     Beyond,
     /// Append mode writes what was sent, twice if it was sent twice.
     Sent,
+    /// A reset may read again what was read.
+    Reread,
+    /// Rows of several jobs, whose topics no column tells apart.
+    Shared,
 }
 
 /// Ids that several live rows have.
@@ -69,6 +73,9 @@ impl Repeated {
             0 => format!("{} rows, each with a `{}` of its own", self.rows - self.without, columns.join(", ")),
             count => format!("{count}{many} of `{}` are in several of {} rows", columns.join(", "), self.rows),
         };
+        if self.passes > 1 {
+            found.push_str(&format!("; read {} times, to stay within `limits.memory_limit`", self.passes));
+        }
         if self.without > 0 {
             found.push_str(&format!("; {} rows have none", self.without));
         }
@@ -76,10 +83,12 @@ impl Repeated {
             (true, _) | (_, Allowed::Never) => "",
             (_, Allowed::Beyond) => "; `merge.match = \"watermark\"` does not search the whole table",
             (_, Allowed::Sent) => "; append mode writes what was sent, twice if it was sent twice",
+            (_, Allowed::Shared) => "; other jobs write the table too, and no column says from which topic a row came",
+            (_, Allowed::Reread) => "; the job was reset, which may read records again",
         });
         match allowed {
             Allowed::Never => Check::of(found, findings),
-            Allowed::Beyond | Allowed::Sent => Check::warn(found, findings),
+            Allowed::Beyond | Allowed::Sent | Allowed::Reread | Allowed::Shared => Check::warn(found, findings),
         }
     }
 }
@@ -93,7 +102,9 @@ pub(crate) async fn repeated(scan: &Scan, schema: &SchemaRef, columns: &[String]
     let passes = scan.rows_max().div_ceil(u64::try_from(hashes_max).unwrap_or(u64::MAX)).max(1);
     let mut found = Repeated { passes, ..Repeated::default() };
     for pass in 0..passes {
-        let mut hashes = Vec::new();
+        // Room for a share and a little more, for hashes are spread by chance: growing would take three times as much.
+        let share_of_rows = usize::try_from(scan.rows_max() / passes).unwrap_or(usize::MAX);
+        let mut hashes = Vec::with_capacity((share_of_rows + share_of_rows / 16).min(hashes_max));
         let (mut rows, mut without) = (0, 0);
         let mut take = |part: &Part<'_>| {
             let keys = codec.encode(part.rows.columns())?;
@@ -158,4 +169,75 @@ async fn look_again(scan: &Scan, columns: &Columns, codec: &KeyCodec, suspects: 
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use iceberg::spec::{FormatVersion, PrimitiveType, Schema};
+
+    use super::*;
+    use crate::live::testing::{TestTable, batch_of, column, schema_of};
+    use crate::verify::findings::Judgement;
+
+    fn schema() -> Schema {
+        schema_of(vec![column(1, "id", PrimitiveType::Long, false), column(2, "name", PrimitiveType::String, false)])
+    }
+
+    fn rows(ids: &[Option<i64>]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(ids.to_vec())),
+            Arc::new(StringArray::from_iter(ids.iter().map(|id| id.map(|id| (id % 7).to_string())))),
+        ];
+        batch_of(&schema(), columns)
+    }
+
+    async fn find(table: &TestTable, columns: &[&str], memory_max: u64) -> Repeated {
+        let live = table.live().await;
+        let schema = Arc::clone(live.metadata.current_schema());
+        let columns: Vec<_> = columns.iter().map(|&name| name.to_owned()).collect();
+        let scan = Scan::open(live, &table.store).await.unwrap();
+        repeated(&scan, &schema, &columns, memory_max).await.unwrap()
+    }
+
+    /// Two files of ids, the second one with 3, 50 and 51 of the first again, of which a delete takes out the first file's 50.
+    async fn table() -> TestTable {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        let first: Vec<_> = (0..100).map(Some).chain([None, None]).collect();
+        let second: Vec<_> = (100..150).chain([3, 50, 51]).map(Some).collect();
+        let [first, second] = [rows(&first), rows(&second)].map(|rows| table.data(&rows));
+        table.commit(vec![first.clone(), second], vec![]).await;
+        let delete = table.position_delete(&first, &[(first.file_path(), 50)], true);
+        table.commit(vec![], vec![delete]).await;
+        table
+    }
+
+    #[tokio::test]
+    async fn the_answer_does_not_depend_on_how_much_memory_there_is() {
+        let table = table().await;
+        for (memory_max, passes) in [(1 << 20, 1), (800, 2), (80, 16), (0, 155)] {
+            let found = find(&table, &["id"], memory_max).await;
+            let mut ids: Vec<_> = found.ids.iter().map(|id| (id.values[0].clone(), id.rows)).collect();
+            ids.sort();
+            assert_eq!(ids, [("3".to_owned(), 2), ("51".to_owned(), 2)], "{memory_max}");
+            assert_eq!((found.passes, found.rows, found.without, found.more), (passes, 154, 2, false));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_it_means_depends_on_what_the_job_allows() {
+        let table = table().await;
+        let found = find(&table, &["id"], 1 << 20).await;
+        let result = |allowed| found.check(&["id".into()], allowed).result;
+        assert_eq!(
+            [Allowed::Never, Allowed::Beyond, Allowed::Sent].map(result),
+            [Judgement::Fail, Judgement::Warn, Judgement::Warn]
+        );
+        let both = find(&table, &["id", "name"], 1 << 20).await;
+        assert_eq!(both.ids.len(), 2);
+        let name = find(&table, &["name"], 1 << 20).await;
+        assert_eq!((name.ids.len(), name.ids.iter().map(|id| id.rows).sum::<u64>()), (7, 152));
+    }
 }

@@ -170,11 +170,12 @@ def move_offsets(side, by):
     return change
 
 
-def add_to(names, by=1, at=1):
+def add_to(at=1, **counts):
     def change(job):
         def edit(summary):
-            for name in names:
+            for name, by in counts.items():
                 key = f"tidegate.records.{name}"
+                assert int(summary[key]) + by >= 0
                 summary[key] = str(int(summary[key]) + by)
 
         edit_summary(job.warehouse, job.table, at, edit)
@@ -236,20 +237,20 @@ def rejects_sql(statement):
 
 
 WRONG = {
-    "gap": (move_offsets("start", 1), {"ranges"}),
+    "gap": (move_offsets("start", 1), {"ranges", "accounts"}),
     "overlap": (move_offsets("start", -1), {"ranges"}),
     "end moved": (move_offsets("end", 1), {"ranges"}),
-    "batch lost": (lose_a_batch, {"ranges", "accounts", "rejects"}),
-    "summary damaged": (damage_summary, {"ranges", "rejects"}),
-    "outcomes do not add up": (add_to(["inserted"]), {"accounts"}),
-    "rows do not move so": (add_to(["inserted", "read"]), {"accounts"}),
-    "outcome wrong, sum right": (add_to(["duplicate", "read"], at=-1), {"last_batch"}),
+    "batch lost": (lose_a_batch, {"ranges", "accounts", "rejects", "last_batch"}),
+    "summary damaged": (damage_summary, {"ranges"}),
+    "outcomes do not add up": (add_to(inserted=1), {"accounts"}),
+    "rows do not move so": (add_to(inserted=1, duplicate=-1), {"accounts"}),
+    "outcome wrong, sum right": (add_to(duplicate=1, stale=-1, at=-1), {"last_batch"}),
     "watermark back": (move_watermark_back, {"watermark"}),
     "watermark from nowhere": (move_watermark_on, {"last_batch"}),
     "data file gone": (drop_file, {"files"}),
     "delete file gone": (lambda job: drop_file(job, delete=True), {"files"}),
     "data file cut": (truncate_file, {"files"}),
-    "data file garbled": (garble_data, {"unique"}),
+    "data file garbled": (garble_data, {"unique", "last_batch"}),
     "manifest gone": (drop_manifest, {"files"}),
     "manifest list gone": (drop_manifest_list, {"files"}),
     "id twice": (insert_twice, {"unique"}),
