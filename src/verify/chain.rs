@@ -51,7 +51,7 @@ pub(crate) fn ranges(history: &History, refused: Option<String>) -> Check {
         found.push_str("; what came before is expired");
     }
     if resets > 0 {
-        found.push_str(&format!("; {resets} resets"));
+        found.push_str(&format!("; resets: {resets}"));
     }
     if skipped > 0 {
         found.push_str(&format!("; {skipped} offsets were given up by `on_data_loss = \"skip\"`"));
@@ -299,7 +299,7 @@ mod tests {
         let history = history(links);
         let check = ranges(&history, None);
         assert_eq!(check.result, Judgement::Pass, "{}", said(&check));
-        assert_eq!(check.found, "batches 1 to 4; 1 resets; 1 offsets were given up by `on_data_loss = \"skip\"`");
+        assert_eq!(check.found, "batches 1 to 4; resets: 1; 1 offsets were given up by `on_data_loss = \"skip\"`");
         assert_eq!(watermark(&history).result, Judgement::Pass);
     }
 

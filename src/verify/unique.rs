@@ -70,7 +70,7 @@ impl Repeated {
         }
         let many = if self.more { " or more" } else { "" };
         let mut found = match self.ids.len() {
-            0 => format!("{} rows, each with a `{}` of its own", self.rows - self.without, columns.join(", ")),
+            0 => format!("{} rows, no two with the same `{}`", self.rows - self.without, columns.join(", ")),
             count => format!("{count}{many} of `{}` are in several of {} rows", columns.join(", "), self.rows),
         };
         if self.passes > 1 {
