@@ -130,11 +130,10 @@ impl Cleaned {
             (_, false) => "nothing was deleted; `--delete` deletes them",
         };
         text.push_str(&format!("{}: {} {many}, {}; {done}\n", self.job, self.files, human::bytes(self.bytes)));
-        if self.too_young > 0 {
-            text.push_str(&format!(
-                "{} more are younger than `--older-than`, and may belong to a run that is at work\n",
-                self.too_young
-            ));
+        match self.too_young {
+            0 => {}
+            1 => text.push_str("1 younger than `--older-than` stays: a run that is at work may name it yet\n"),
+            many => text.push_str(&format!("{many} younger than `--older-than` stay: a run that is at work may name them yet\n")),
         }
         text
     }

@@ -223,6 +223,8 @@ mod tests {
         ]
     }
 
+    type Change = fn(&mut Vec<Link>);
+
     fn said(check: &Check) -> String {
         let lines = check.findings.shown().iter().map(|finding| format!("{}: {}\n", finding.place.text(), finding.what));
         lines.collect()
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn every_way_not_to_meet_is_found_at_its_place() {
         let mut text = String::new();
-        let changes: [(&str, fn(&mut Vec<Link>)); 10] = [
+        let changes: [(&str, Change); 10] = [
             ("gap", |links| links[1].progress.start = Offsets::from([(0, 6), (1, 7)])),
             ("overlap", |links| links[2].progress.start.extend([(1, 8)])),
             ("lost partition", |links| links[2].progress.start = Offsets::from([(0, 5), (2, 0)])),

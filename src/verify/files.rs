@@ -57,7 +57,11 @@ pub(crate) async fn all<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) -> R
         }
     }
     look.flush().await?;
-    let found = format!("{} files of {} snapshots and their rejects", look.seen.len(), subject.history.snapshots.len());
+    let found = match subject.history.snapshots.len() {
+        0 => "no snapshot, so no files".into(),
+        1 => format!("{} files of 1 snapshot, and its rejects", look.seen.len()),
+        snapshots => format!("{} files of {snapshots} snapshots, and their rejects", look.seen.len()),
+    };
     Ok(Check::of(found, look.findings))
 }
 

@@ -13,6 +13,7 @@ use crate::live::adapt::Columns;
 use crate::live::files::LiveFiles;
 use crate::offsets::{Offset, Partition};
 use crate::rejects::{appended, job_in_rows};
+use crate::report::human::counted;
 use crate::source::Source;
 use crate::verify::Subject;
 use crate::verify::findings::{Check, Findings, Place};
@@ -60,7 +61,7 @@ pub(crate) async fn rejects<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) 
     let mut notes = Vec::new();
     compare(subject, &expected, &rows, done, &mut findings, &mut notes);
     let count: u64 = rows.values().sum();
-    let mut found = format!("{count} rows of the job in `{}`", table.ident);
+    let mut found = format!("{} of the job in `{}`", counted(count, "row"), table.ident);
     notes.iter().for_each(|note| found.push_str(&format!("; {note}")));
     Ok(Check::of(found, findings))
 }

@@ -30,6 +30,7 @@ pub(crate) async fn accounts<S: Source, C: Catalog>(subject: &Subject<'_, S, C>)
     let mut findings = Findings::default();
     outcomes(&subject.history, &mut findings);
     let found = match count_batches(subject, &mut findings).await {
+        Ok((1, 0)) => "rows counted before and after 1 batch".into(),
         Ok((counted, 0)) => format!("rows counted before and after {counted} batches"),
         Ok((counted, _)) => {
             format!("rows counted before and after {counted} batches; the snapshot before the first one is expired")

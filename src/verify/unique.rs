@@ -140,10 +140,12 @@ fn share(hash: u64, shares: u64) -> u64 {
     u64::try_from((u128::from(hash) * u128::from(shares)) >> 64).expect("less than the number of shares")
 }
 
+/// How many rows an id has, and where the first two are: data file and position.
+type Count = (u64, Vec<(usize, u64)>);
+
 /// Ids with one of these hashes that several rows have.
 async fn look_again(scan: &Scan, columns: &Columns, codec: &KeyCodec, suspects: &[u64]) -> Result<Vec<RepeatedId>> {
-    let mut rows: HashMap<u64, BTreeMap<Box<[u8]>, (u64, Vec<(usize, u64)>)>> =
-        suspects.iter().map(|&hash| (hash, BTreeMap::new())).collect();
+    let mut rows: HashMap<u64, BTreeMap<Box<[u8]>, Count>> = suspects.iter().map(|&hash| (hash, BTreeMap::new())).collect();
     let mut take = |part: &Part<'_>| {
         let keys = codec.encode(part.rows.columns())?;
         for (row, position) in part.alive() {

@@ -63,7 +63,10 @@ def test_what_killed_runs_left_is_found_and_deleted_and_nothing_else(make_job, v
         feed.send(400)
         job.topic.send([b"broken"] * 2)
         job.run_until_killed(phase, chance.uniform(0.0, 0.02))
+        # The model sees the topic's ends as the run saw them.
+        job.follow()
     job.run()
+    job.follow()
     feed.send(400)
     job.run(outcome="committed")
     job.verify(readers=["pyiceberg"])
@@ -75,7 +78,9 @@ def test_what_killed_runs_left_is_found_and_deleted_and_nothing_else(make_job, v
     assert (report["files"], report["too_young"], report["orphans"]) == (0, len(left), [])
 
     directory = next(iter(left)).parent
-    foreign = [directory / name for name in ("part-0.parquet", "tidegate-other-" + "0" * 32 + "-0-00001.parquet")]
+    foreign = [
+        directory / name for name in ("part-0.parquet", "tidegate-other-" + "0" * 32 + "-0-00001.parquet")
+    ]
     for path in foreign:
         path.write_bytes(b"x")
     young, *old = sorted(left)
@@ -104,10 +109,12 @@ def test_what_branches_tags_logs_and_pending_rejects_name_stays(make_job):
     job.init()
     feed.send(30)
     job.run(outcome="committed")
+    job.follow()
     spark, table = job.warehouse.spark, f"{job.warehouse.catalog}.{job.table}"
     spark.sql(f"ALTER TABLE {table} CREATE TAG kept")
     feed.send(30)
     job.run(outcome="committed")
+    job.follow()
     # Rolled back, the last batch is an ancestor of no head; its snapshot is still there, and keeps its files.
     first = job.warehouse.history(job.table)[0].snapshot_id
     job.warehouse.sql(f"CALL {job.warehouse.catalog}.system.rollback_to_snapshot('{job.table}', {first})")
@@ -116,6 +123,7 @@ def test_what_branches_tags_logs_and_pending_rejects_name_stays(make_job):
     # Committed, but killed before its rejects were appended: nothing but the summary names their file.
     killed = job.run_until_killed("rejects")
     assert killed.code != 0
+    job.follow()
     pending = orphans(job)
     directory = Path(job.warehouse.uri.removeprefix("file://"))
     age(files_below(directory))
@@ -131,7 +139,7 @@ def test_a_file_younger_than_a_run_may_last_is_never_taken(make_job):
     job.init()
     run = job.call("clean", "--older-than", "10 min", code=78)
     # Three pulls of 10 min and 60 s, the grace of 25 s, and an hour to commit.
-    assert "--older-than \"5605 s\"" in run.stderr, run
+    assert '--older-than "5605 s"' in run.stderr, run
     clean(job, "--older-than", "5605 s")
 
 

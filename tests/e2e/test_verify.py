@@ -18,7 +18,9 @@ def verify(job, code=0):
     run = job.call("verify", "--output", "json", code=code)
     assert run.report["exit_code"] == code
     guarantees = {guarantee["name"]: guarantee for guarantee in run.report["guarantees"]}
-    assert all((g["findings_total"] > 0) == (g["result"] in ("fail", "warn")) for g in guarantees.values()), run
+    assert all((g["findings_total"] > 0) == (g["result"] in ("fail", "warn")) for g in guarantees.values()), (
+        run
+    )
     return guarantees
 
 
@@ -97,7 +99,9 @@ def test_a_table_that_had_a_life_passes(make_job, version):
     passes(job)
     spark_sql(job, "ALTER TABLE {table} DROP COLUMN more")
     # Expiry by another engine: first with our head kept, then with nothing of ours left.
-    expire = f"expire_snapshots(table => '{job.table}', retain_last => 1, older_than => TIMESTAMP '2999-01-01')"
+    expire = (
+        f"expire_snapshots(table => '{job.table}', retain_last => 1, older_than => TIMESTAMP '2999-01-01')"
+    )
     call(job, expire)
     guarantees = passes(job)
     assert "expired" in guarantees["accounts"]["found"] and "expired" in guarantees["last_batch"]["found"]
@@ -210,7 +214,9 @@ def lose_a_batch(job):
         first, second, third = ours(metadata)
         third["parent-snapshot-id"] = first["snapshot-id"]
         metadata["snapshots"].remove(second)
-        metadata["snapshot-log"] = [e for e in metadata["snapshot-log"] if e["snapshot-id"] != second["snapshot-id"]]
+        metadata["snapshot-log"] = [
+            e for e in metadata["snapshot-log"] if e["snapshot-id"] != second["snapshot-id"]
+        ]
 
     edit_metadata(job.warehouse, job.table, change)
 
@@ -260,8 +266,10 @@ WRONG = {
         {"rejects"},
     ),
     "reject of no batch": (
-        rejects_sql("INSERT INTO {table} SELECT topic, partition, 9999L AS offset, timestamp, key, value, headers, reason, "
-                    "detail, job, epoch, 9L AS batch FROM {table} LIMIT 1"),
+        rejects_sql(
+            "INSERT INTO {table} SELECT topic, partition, 9999L AS offset, timestamp, key, value, headers, reason, "
+            "detail, job, epoch, 9L AS batch FROM {table} LIMIT 1"
+        ),
         {"rejects"},
     ),
     "reject with another reason": (

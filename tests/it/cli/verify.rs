@@ -30,8 +30,94 @@ fn data_file(place: &Place) -> PathBuf {
 #[test]
 fn verify_says_what_holds() {
     let (_broker, place) = place();
-    assert_snapshot!(place.tidegate("verify job.toml"), @"");
-    assert_snapshot!(place.tidegate("verify job.toml --output json").pretty(), @"");
+    assert_snapshot!(place.tidegate("verify job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    PASS  ranges      batches 1 to 1
+    PASS  accounts    rows counted before and after 1 batch
+    PASS  watermark   now 2025-01-01T02:00:00.000000Z
+    PASS  files       6 files of 1 snapshot, and its rejects
+    PASS  unique      3 rows, no two with the same `id`
+    PASS  rejects     1 row of the job in `news.articles_rejects`
+    PASS  last_batch  batch 1, 5 records pulled again
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("verify job.toml --output json").pretty(), @r#"
+    {
+      "branch": "main",
+      "command": "verify",
+      "exit_code": 0,
+      "guarantees": [
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "batches 1 to 1",
+          "hint": null,
+          "name": "ranges",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "rows counted before and after 1 batch",
+          "hint": null,
+          "name": "accounts",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "now 2025-01-01T02:00:00.000000Z",
+          "hint": null,
+          "name": "watermark",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "6 files of 1 snapshot, and its rejects",
+          "hint": null,
+          "name": "files",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "3 rows, no two with the same `id`",
+          "hint": null,
+          "name": "unique",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "1 row of the job in `news.articles_rejects`",
+          "hint": null,
+          "name": "rejects",
+          "result": "pass"
+        },
+        {
+          "error": null,
+          "findings": [],
+          "findings_total": 0,
+          "found": "batch 1, 5 records pulled again",
+          "hint": null,
+          "name": "last_batch",
+          "result": "pass"
+        }
+      ],
+      "job": "articles",
+      "snapshot_id": "[SNAPSHOT_ID]",
+      "table": "news.articles",
+      "tidegate": "[VERSION]"
+    }
+    "#);
 }
 
 #[test]
@@ -56,7 +142,18 @@ fn verify_of_a_table_without_a_batch_or_without_a_table() {
     let place = Place::new(&broker.address());
     assert_eq!(place.tidegate("verify job.toml --output json").expect(78).json()["command"], "verify");
     place.tidegate("init job.toml").expect(0);
-    assert_snapshot!(place.tidegate("verify job.toml"), @"");
+    assert_snapshot!(place.tidegate("verify job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    SKIP  ranges      the job has no batch in the table yet
+    SKIP  accounts    no batch of the job is in the table
+    SKIP  watermark   no batch of the job is in the table
+    PASS  files       no snapshot, so no files
+    PASS  unique      0 rows, no two with the same `id`
+    PASS  rejects     no rejects table, and none needed
+    SKIP  last_batch  the job has no batch in the table yet
+    ----- stderr -----
+    ");
 }
 
 fn leave(path: &Path, days: u64) {
@@ -69,16 +166,65 @@ fn leave(path: &Path, days: u64) {
 #[test]
 fn clean_lists_and_then_deletes() {
     let (_broker, place) = place();
-    assert_snapshot!(place.tidegate("clean job.toml"), @"");
+    assert_snapshot!(place.tidegate("clean job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    articles: 0 orphans, 0 B; nothing to delete
+    ----- stderr -----
+    ");
     let folder = data_file(&place).parent().unwrap().to_owned();
     let name = |job: &str, ordinal: u32| format!("tidegate-{job}-0123456789abcdef0123456789abcdef-0-{ordinal:05}.parquet");
     leave(&folder.join(name("articles", 1)), 4);
     leave(&folder.join(name("articles", 2)), 2);
     leave(&folder.join(name("other", 3)), 4);
-    assert_snapshot!(place.tidegate("clean job.toml"), @"");
-    assert_snapshot!(place.tidegate("clean job.toml --output json").pretty(), @"");
-    assert_snapshot!(place.tidegate("clean job.toml --delete"), @"");
-    assert_snapshot!(place.tidegate("clean job.toml --delete --older-than 36h"), @"");
+    assert_snapshot!(place.tidegate("clean job.toml"), @r"
+    exit code: 0
+    ----- stdout -----
+    file://[DIR]/warehouse/news/articles/data/tidegate-articles-0123456789abcdef0123456789abcdef-0-00001.parquet  0 B
+    articles: 1 orphan, 0 B; nothing was deleted; `--delete` deletes them
+    1 younger than `--older-than` stays: a run that is at work may name it yet
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("clean job.toml --output json").pretty(), @r#"
+    {
+      "bytes": 0,
+      "command": "clean",
+      "deleted": false,
+      "files": 1,
+      "foreign": 1,
+      "in_use": 10,
+      "job": "articles",
+      "older_than_seconds": 259200,
+      "orphans": [
+        {
+          "bytes": 0,
+          "modified": "[TIME]",
+          "path": "file://[DIR]/warehouse/news/articles/data/tidegate-articles-0123456789abcdef0123456789abcdef-0-00001.parquet"
+        }
+      ],
+      "tables": [
+        "news.articles",
+        "news.articles_rejects"
+      ],
+      "tidegate": "[VERSION]",
+      "too_young": 1
+    }
+    "#);
+    assert_snapshot!(place.tidegate("clean job.toml --delete"), @r"
+    exit code: 0
+    ----- stdout -----
+    file://[DIR]/warehouse/news/articles/data/tidegate-articles-0123456789abcdef0123456789abcdef-0-00001.parquet  0 B
+    articles: 1 orphan, 0 B; deleted
+    1 younger than `--older-than` stays: a run that is at work may name it yet
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.tidegate("clean job.toml --delete --older-than 36h"), @r"
+    exit code: 0
+    ----- stdout -----
+    file://[DIR]/warehouse/news/articles/data/tidegate-articles-0123456789abcdef0123456789abcdef-0-00002.parquet  0 B
+    articles: 1 orphan, 0 B; deleted
+    ----- stderr -----
+    ");
     let left: Vec<_> = [("articles", 1), ("articles", 2), ("other", 3)].map(|(job, at)| folder.join(name(job, at)).exists()).into();
     assert_eq!(left, [false, false, true]);
     place.tidegate("verify job.toml").expect(0);
@@ -87,6 +233,13 @@ fn clean_lists_and_then_deletes() {
 #[test]
 fn clean_never_takes_what_a_run_may_be_writing() {
     let (_broker, place) = place();
-    assert_snapshot!(place.tidegate("clean job.toml --older-than 1h"), @"");
+    assert_snapshot!(place.tidegate("clean job.toml --older-than 1h"), @r#"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: `--older-than` is 3600 s, and a run of job `articles` may last 5605 s
+
+    hint: a younger file may belong to a run that is at work: give at least `--older-than "5605 s"`
+    "#);
     assert_eq!(place.tidegate("clean job.toml --older-than soon").code(), 2);
 }
