@@ -379,3 +379,15 @@ def test_memory_is_bounded_by_the_job_file(make_job):
     job.topic.send([article(f"a{i}", 0) for i in range(3000)])
     job.run("--drain", outcome="committed")
     passes(job)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_table_that_is_merged_by_copying_passes(make_job, version):
+    properties = {"write.merge.mode": "copy-on-write"}
+    job = make_job(sections={"table": {"format_version": version, "properties": properties} | BUCKETS})
+    feed = Feed(job.topic, minutes_per_record=0.05)
+    job.init()
+    for _ in range(3):
+        feed.send(60)
+        job.run(outcome="committed")
+        passes(job)
