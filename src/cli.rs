@@ -4,6 +4,7 @@
 //! nothing; a command that does not exist yet does not stand here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -39,6 +40,30 @@ Examples:
 
 Two runs of one job may overlap: one commits, the other has no effect and exits 0.
 ";
+
+const VERIFY_HELP: &str = "\
+Each guarantee is PASS, FAIL, WARN (found, but the job allows it) or SKIP (with the reason):
+  ranges       consecutive batches meet without gap or overlap
+  accounts     each record read has one outcome, and the rows move by them, counted
+  watermark    it never moves back
+  files        every file that the table names is there with its recorded size
+  unique       no id twice
+  loaded_once  append mode with metadata columns: no record was loaded twice
+  rejects      the rejects table holds exactly the rejects of the batches, each once
+  last_batch   the last batch, pulled again, yields the rows that the table holds
+
+Exit code 65 if one fails.
+
+Example:
+  tidegate verify jobs/articles.toml --output json";
+
+const CLEAN_HELP: &str = "\
+Only files whose name says that this job wrote them are taken, if they are older than any run can last and nothing names them: no
+snapshot of any branch or tag, no metadata file of the table, no rejects that wait.
+
+Examples:
+  tidegate clean jobs/articles.toml             list them
+  tidegate clean jobs/articles.toml --delete    delete them";
 
 /// Moves a bounded range of a Kafka topic into an Apache Iceberg table, exactly once, and exits.
 #[derive(Debug, Clone, Parser)]
@@ -77,6 +102,12 @@ pub enum Command {
     /// Show the job's last batch, its offsets, its watermark and how far it is behind
     #[command(after_help = "Example:\n  tidegate status jobs/articles.toml")]
     Status(Job),
+    /// Prove on the live table what tidegate guarantees, and change nothing
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Job),
+    /// List the files that killed runs left behind, and delete them when told to
+    #[command(after_help = CLEAN_HELP)]
+    Clean(Clean),
     /// See a job at work on a Kafka and a table of its own, with nothing to set up
     #[command(after_help = "Examples:\n  tidegate demo\n  tidegate demo --dir /tmp/tidegate-demo")]
     Demo(Demo),
@@ -120,6 +151,20 @@ pub struct Run {
     /// Also write metrics to this file, in Prometheus' text format
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub metrics_file: Option<PathBuf>,
+}
+
+/// `tidegate clean`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Clean {
+    /// Job file (TOML)
+    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
+    pub job: PathBuf,
+    /// Delete what was found; without it nothing is changed
+    #[arg(long)]
+    pub delete: bool,
+    /// Take only files older than this; never less than a run may last
+    #[arg(long, value_name = "AGE", default_value = "3 d", value_parser = crate::config::length_of_time)]
+    pub older_than: Duration,
 }
 
 /// `tidegate demo`.
@@ -318,7 +363,19 @@ mod tests {
 
     #[test]
     fn knows_every_command() {
-        for line in ["plan a", "check a", "init a", "status a", "demo", "demo --dir d", "completions zsh", "man", "check a -v"] {
+        for line in [
+            "plan a",
+            "check a",
+            "init a",
+            "status a",
+            "verify a",
+            "clean a --delete",
+            "demo",
+            "demo --dir d",
+            "completions zsh",
+            "man",
+            "check a -v",
+        ] {
             assert!(parse(&format!("tidegate {line}")).is_ok(), "{line}");
         }
     }
@@ -358,6 +415,8 @@ mod tests {
       check        Test the job file, Kafka, the catalog and the table, and change nothing
       init         Create the table that the job file describes; a table that exists is left alone
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      verify       Prove on the live table what tidegate guarantees, and change nothing
+      clean        List the files that killed runs left behind, and delete them when told to
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands

@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, StringA
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
+use arrow::util::display::array_value_to_string;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -59,6 +60,16 @@ impl KeyCodec {
         let rows = converter.convert_columns(columns).map_err(|e| Error::broken(format!("id columns: {e}")))?;
         let valid = columns.iter().fold(None, |valid, column| NullBuffer::union(valid.as_ref(), present(column).as_ref()));
         Ok(Keys::Rows { rows, valid })
+    }
+}
+
+impl KeyCodec {
+    /// The values of an encoded id's columns, for a person.
+    pub(crate) fn text(&self, key: &[u8]) -> Result<Vec<String>> {
+        let Some(converter) = &self.rows else { return Ok(vec![String::from_utf8_lossy(key).into_owned()]) };
+        let broken = |e: arrow::error::ArrowError| Error::broken(format!("an encoded id: {e}"));
+        let columns = converter.convert_rows([converter.parser().parse(key)]).map_err(broken)?;
+        columns.iter().map(|column| array_value_to_string(column, 0).map_err(broken)).collect()
     }
 }
 

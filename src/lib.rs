@@ -17,7 +17,7 @@
 //! | room | owns | kind |
 //! | --- | --- | --- |
 //! | `cli` | the command line, as data | pure |
-//! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status` | I/O |
+//! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status`, `verify`, `clean` | I/O |
 //! | `job` | the run as one straight line, and every decision to retry, stop or go on | shell |
 //! | `config` | a job file that cannot be wrong, or all its mistakes | pure |
 //! | `offsets` | partitions, offsets, half-open ranges, what a topic holds | pure |
@@ -44,6 +44,9 @@
 //! | `catalog` | the only door to the head of a table: load, create, swap | I/O |
 //! | `table` | a table made from a job file, and whether an existing one fits | I/O |
 //! | `storage` | every byte, through one `object_store` client per bucket | I/O |
+//! | `verify` | whether a live table holds what tidegate guarantees, guarantee by guarantee | I/O |
+//! | `verify/chain` | what the snapshots of a job must say for their ranges to meet, their accounts to balance, their watermark to rise | pure |
+//! | `clean` | files of a job that nothing names any more | I/O |
 //! | `observe` | what a run tells its watcher | pure |
 //! | `report` | what a run did, as text, JSON, result file and metrics | pure |
 //! | `terminal` | progress bars and logs on stderr | edge |
@@ -104,6 +107,9 @@ pub(crate) mod commit;
 pub(crate) mod snapshot;
 pub mod storage;
 pub(crate) mod table;
+
+pub(crate) mod clean;
+pub(crate) mod verify;
 
 pub mod demo;
 pub mod error;

@@ -50,6 +50,16 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             answer(&cli.global, "check", checked, |checked| checked.text());
             ExitCode::from(code)
         }
+        Command::Verify(args) => {
+            let verified = async { commands::verify::verified(&read(&args.job)?).await }.await;
+            let code = verified.as_ref().map_or_else(Error::exit_code, |verified| verified.exit_code);
+            answer(&cli.global, "verify", verified, |verified| verified.text());
+            ExitCode::from(code)
+        }
+        Command::Clean(args) => {
+            let clean = async { commands::clean::clean(&read(&args.job)?, args.older_than, args.delete, now_ms() * 1_000).await };
+            answer(&cli.global, "clean", clean.await, |cleaned| cleaned.text())
+        }
         Command::Demo(args) => {
             // Its runs are other processes; a progress line of this one would only stand in the story's way.
             observer.finish();

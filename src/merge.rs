@@ -69,7 +69,8 @@ impl StoredRows {
         &self.rows
     }
 
-    fn of(&self, entry: u32) -> impl Iterator<Item = &Stored> {
+    /// The stored rows of an entry.
+    pub(crate) fn of(&self, entry: u32) -> impl Iterator<Item = &Stored> {
         self.by_entry.get(&entry).into_iter().flatten().map(|&i| &self.rows[i])
     }
 }

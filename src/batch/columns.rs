@@ -20,16 +20,16 @@ use crate::storage::Store;
 /// The codecs of a merge job's columns.
 #[derive(Debug)]
 pub(crate) struct MergeColumns<'a> {
-    pub(super) config: &'a MergeConfig,
-    pub(super) keys: Arc<KeyCodec>,
-    pub(super) versions: Arc<VersionCodec>,
+    pub(crate) config: &'a MergeConfig,
+    pub(crate) keys: Arc<KeyCodec>,
+    pub(crate) versions: Arc<VersionCodec>,
     /// Made for the first tombstone.
     pub(super) tombstones: Option<KeyDecoder>,
-    pub(super) id: Vec<usize>,
-    pub(super) event_time: usize,
-    pub(super) order_by: Vec<usize>,
+    pub(crate) id: Vec<usize>,
+    pub(crate) event_time: usize,
+    pub(crate) order_by: Vec<usize>,
     /// Columns whose stored values an update carries over.
-    pub(super) kept: Vec<String>,
+    pub(crate) kept: Vec<String>,
 }
 
 impl<'a> MergeColumns<'a> {
@@ -97,7 +97,7 @@ pub(crate) fn key_index(merge: &MergeConfig, schema: &Schema) -> Option<IndexSpe
 }
 
 /// Arrow form of the table's current schema: the form of every batch of rows.
-pub(super) fn arrow_schema(table: &LoadedTable) -> Result<ArrowSchemaRef> {
+pub(crate) fn arrow_schema(table: &LoadedTable) -> Result<ArrowSchemaRef> {
     schema_to_arrow_schema(table.metadata.current_schema()).map(Arc::new).map_err(|e| {
         Error::setup(format!("the schema of table `{}` has no Arrow form: {e}", table.ident), "tidegate cannot write this table")
     })

@@ -34,8 +34,7 @@ use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
-use columns::arrow_schema;
-pub(crate) use columns::{MergeColumns, key_index};
+pub(crate) use columns::{MergeColumns, arrow_schema, key_index};
 pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.

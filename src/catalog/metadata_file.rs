@@ -9,7 +9,7 @@ use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
 use crate::error::{Doing, Error, Result};
-use crate::names::metadata_root;
+use crate::names::{metadata_id, metadata_root};
 use crate::storage::Store;
 
 /// Loads the metadata file that a catalog names, plain or gzipped.
@@ -29,13 +29,14 @@ pub(super) async fn read(store: &Store, location: &str) -> Result<TableMetadata>
     serde_json::from_slice(&plain).map_err(|e| unusable(&e))
 }
 
-/// Writes metadata to a new file of its table and answers the file's location. `base`: the file that it follows.
-pub(super) async fn write(store: &Store, metadata: &TableMetadata, base: Option<&str>) -> Result<String> {
+/// Writes metadata to a new file of its table and answers the file's location. `base`: the file that it follows. `writer`: who the
+/// file's name tells that wrote it.
+pub(super) async fn write(store: &Store, metadata: &TableMetadata, base: Option<&str>, writer: &str) -> Result<String> {
     let gzip = gzipped(metadata)?;
     let version = base.map_or(0, |base| version(base) + 1);
     let suffix = if gzip { ".gz.metadata.json" } else { ".metadata.json" };
     #[expect(clippy::disallowed_methods, reason = "two writers of one version must not share a name, as in Java's catalogs")]
-    let unique = Uuid::new_v4();
+    let unique = metadata_id(writer, Uuid::new_v4());
     let location = format!("{}/{version:05}-{unique}{suffix}", metadata_root(metadata));
     let plain = serde_json::to_vec(metadata).doing(|| format!("encode `{location}`"))?;
     let content = if gzip {

@@ -57,6 +57,7 @@ pub struct SqlCatalog {
     name: String,
     database: PathBuf,
     warehouse: String,
+    writer: String,
     store: Store,
     file_io: FileIO,
     connection: Mutex<Option<SqliteConnection>>,
@@ -76,10 +77,16 @@ impl SqlCatalog {
             name: name.to_owned(),
             database: PathBuf::from(path),
             warehouse: warehouse.trim_end_matches('/').to_owned(),
+            writer: String::new(),
             file_io: store.file_io(),
             store,
             connection: Mutex::new(None),
         })
+    }
+
+    /// The same with a writer's name that its metadata files tell.
+    pub(crate) fn written_by(self, writer: &str) -> Self {
+        Self { writer: writer.to_owned(), ..self }
     }
 
     /// The one connection, which must lead to an existing database.
@@ -180,7 +187,7 @@ impl SqlCatalog {
         }
         let (metadata, expired) = apply(base, &change.updates)
             .map_err(|e| Error::broken(format!("the change of `{}` cannot be applied to it: {e}", base.ident)))?;
-        let location = metadata_file::write(&self.store, &metadata, Some(&base.metadata_location)).await?;
+        let location = metadata_file::write(&self.store, &metadata, Some(&base.metadata_location), &self.writer).await?;
         let clean = metadata.properties().get("write.metadata.delete-after-commit.enabled").is_some_and(|clean| clean == "true");
         Ok(Staged { location, expired: if clean { expired } else { Vec::new() } })
     }
@@ -278,7 +285,7 @@ impl Catalog for SqlCatalog {
         if self.find(&mut connection, table).await?.is_some() {
             return Ok(false);
         }
-        let location = metadata_file::write(&self.store, &metadata, None).await?;
+        let location = metadata_file::write(&self.store, &metadata, None, &self.writer).await?;
         let inserted = self.insert(&mut connection, table, &location).await;
         if let Ok(false) = inserted {
             self.discard(&location).await;

@@ -3,10 +3,12 @@
 //! Owns how a job file becomes a catalog, a store and a source. Holds no rule of its own about offsets, rows or commits.
 
 pub mod check;
+pub mod clean;
 pub mod init;
 pub mod plan;
 pub mod run;
 pub mod status;
+pub mod verify;
 
 use std::path::Path;
 
@@ -64,7 +66,7 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
 pub fn open_tables(config: &Config) -> Result<Tables> {
     let store = Store::new();
     let CatalogConfig::Sql { name, uri, warehouse } = &config.catalog;
-    let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?;
+    let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
     Ok(Tables { store, catalog })
 }
 

@@ -28,6 +28,11 @@ use toml::de::DeTable;
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};
 
+/// A length of time as job files write it, as in `3 d`; the error says what is wrong.
+pub(crate) fn length_of_time(text: &str) -> Result<Duration, String> {
+    units::duration(text)
+}
+
 /// One job, checked. Made by [`Config::parse`] only.
 #[derive(Debug, Clone)]
 pub struct Config {

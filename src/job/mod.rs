@@ -30,8 +30,8 @@ use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
 use crate::offsets::{Offsets, TopicBounds};
 use crate::plan::{Plan, PlanInput, plan};
-use crate::rejects::Rejects;
 use crate::rejects::rows::Origin;
+use crate::rejects::{self, Rejects};
 use crate::report::{BatchReport, Outcome};
 use crate::source::{Cut, PullLimits, Reached, Source, Stop};
 use crate::state::{self, State};
@@ -43,7 +43,7 @@ use crate::watermark::Judge;
 const MEMORY_BASE: u64 = 40 << 20;
 
 /// How often a batch is pulled anew after the table changed under it.
-const REDOS_MAX: u32 = 3;
+pub(crate) const REDOS_MAX: u32 = 3;
 
 /// Attempts are numbered through all redos; `commit.retry.num-retries` stays below.
 const ATTEMPTS_PER_REDO: u32 = 100_000;
@@ -332,10 +332,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     }
 
     fn rejects_job(&self) -> String {
-        match self.config.table.branch.as_str() {
-            "main" => self.config.name.clone(),
-            branch => format!("{}@{branch}", self.config.name),
-        }
+        rejects::job_in_rows(&self.config.name, &self.config.table.branch)
     }
 
     fn rejects(&self, table: &LoadedTable, ident: TableIdent, names: &FileNames) -> Rejects<'_, C> {
@@ -443,6 +440,7 @@ pub fn queue_bytes(memory_limit: u64) -> u64 {
     (memory_limit / 8).clamp(8 << 20, 64 << 20)
 }
 
-fn micros(duration: Duration) -> i64 {
+/// A length of time in µs.
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -133,9 +133,11 @@ impl LiveFiles {
             index: DeleteIndex::default(),
         };
         let Some(snapshot) = snapshot else { return Ok(live) };
-        let manifests = manifest_list(metadata, snapshot, store).await?;
+        // A manifest without live entries has nothing to say here, and is not carried into the next snapshot.
+        let live_entries = |file: &ManifestFile| file.has_added_files() || file.has_existing_files();
+        let manifests = manifest_list(metadata, snapshot, store).await?.into_iter().filter(live_entries);
         let io = store.file_io();
-        let mut loads = stream::iter(manifests.into_iter().map(|file| {
+        let mut loads = stream::iter(manifests.map(|file| {
             let io = io.clone();
             async move {
                 let manifest = file.load_manifest(&io).await.doing(|| format!("read the manifest `{}`", file.manifest_path))?;
@@ -267,7 +269,8 @@ fn single_data_file(file: &DataFile, live: &HashSet<&str>) -> Option<String> {
     }
 }
 
-async fn manifest_list(metadata: &TableMetadata, snapshot: &SnapshotRef, store: &Store) -> Result<Vec<ManifestFile>> {
+/// Every manifest of a snapshot, as its manifest list has them.
+pub(crate) async fn manifest_list(metadata: &TableMetadata, snapshot: &SnapshotRef, store: &Store) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
     if snapshot.encryption_key_id().is_some() {
         return Err(Error::setup(format!("the manifest list `{location}` is encrypted"), "tidegate cannot read encrypted tables"));
@@ -275,9 +278,7 @@ async fn manifest_list(metadata: &TableMetadata, snapshot: &SnapshotRef, store: 
     let bytes = store.read(location).await?;
     let list = ManifestList::parse_with_version(&bytes, metadata.format_version())
         .doing(|| format!("read the manifest list `{location}`"))?;
-    // A manifest without live entries has nothing to say here, and is not carried into the next snapshot.
-    let live = |file: &ManifestFile| file.has_added_files() || file.has_existing_files();
-    Ok(list.consume_entries().into_iter().filter(live).collect())
+    Ok(list.consume_entries().into_iter().collect())
 }
 
 fn names(metadata: &TableMetadata) -> Result<Option<NameMapping>> {

@@ -173,19 +173,8 @@ impl<C: Catalog> Rejects<'_, C> {
         Done { epoch, batch, table_uuid: self.table_uuid.clone() }
     }
 
-    fn key(&self) -> String {
-        format!("tidegate.rejects.{}", self.job)
-    }
-
     fn done(&self, table: &LoadedTable) -> Result<Option<Done>> {
-        let key = self.key();
-        let Some(value) = table.metadata.properties().get(&key) else { return Ok(None) };
-        serde_json::from_str(value).map(Some).map_err(|e| {
-            Error::refused(
-                format!("property `{key}` of table `{}` cannot be read: {e}", self.ident),
-                "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12,\"table-uuid\":\"...\"}`",
-            )
-        })
+        done(table, &self.job)
     }
 
     async fn rows_after(&self, table: &LoadedTable, live: &LiveFiles, done: (u64, u64)) -> Result<BTreeMap<usize, RoaringTreemap>> {
@@ -229,7 +218,7 @@ impl<C: Catalog> Rejects<'_, C> {
             snapshot_id: snapshot_id(self.run.id, purpose, attempt),
             now_ms: (self.run.now_ms)(),
             names: &names,
-            updates: vec![set_property(self.key(), value)],
+            updates: vec![set_property(key(&self.job), value)],
         })
         .await?;
         match self.catalog.swap(&prepared.change).await {
@@ -243,6 +232,35 @@ impl<C: Catalog> Rejects<'_, C> {
                 Ok(false)
             }
         }
+    }
+}
+
+fn key(job: &str) -> String {
+    format!("tidegate.rejects.{job}")
+}
+
+fn done(table: &LoadedTable, job: &str) -> Result<Option<Done>> {
+    let key = key(job);
+    let Some(value) = table.metadata.properties().get(&key) else { return Ok(None) };
+    serde_json::from_str(value).map(Some).map_err(|e| {
+        Error::refused(
+            format!("property `{key}` of table `{}` cannot be read: {e}", table.ident),
+            "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12,\"table-uuid\":\"...\"}`",
+        )
+    })
+}
+
+/// Epoch and number of the newest batch of the main table with this UUID whose rejects are appended. `job` as it stands in the rows.
+pub(crate) fn appended(table: &LoadedTable, job: &str, table_uuid: &str) -> Result<Option<(u64, u64)>> {
+    let done = done(table, job)?.filter(|done| done.table_uuid == table_uuid);
+    Ok(done.map(|done| (done.epoch, done.batch)))
+}
+
+/// Job as it stands in the rows of a rejects table: `<job>`, or `<job>@<branch>` off the main branch.
+pub(crate) fn job_in_rows(job: &str, branch: &str) -> String {
+    match branch {
+        "main" => job.to_owned(),
+        branch => format!("{job}@{branch}"),
     }
 }
 

@@ -225,6 +225,30 @@ pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>
     }
 }
 
+/// Whether an error comes from what a file holds, so that trying again cannot help: it was read, and is not what it should be.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    let source = match error {
+        Error::Refused { .. } => return true,
+        Error::Unavailable { source, .. } => source,
+        _ => return false,
+    };
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+    let mut content = false;
+    while let Some(error) = cause {
+        if error.is::<object_store::Error>() {
+            return false;
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::Other)
+        {
+            return false;
+        }
+        content |= error.is::<parquet::errors::ParquetError>() || error.is::<iceberg::Error>();
+        cause = error.source();
+    }
+    content
+}
+
 enum Fault {
     Denied,
     Exists,

@@ -50,6 +50,12 @@ class Broker:
             future.result()
         return Topic(self, name, partitions)
 
+    def delete_records(self, topic, before):
+        """What retention does: everything before an offset (partition to offset) is gone."""
+        offsets = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
+        for future in self.admin.delete_records(offsets).values():
+            future.result()
+
     def transactional_producer(self, name):
         settings = {"bootstrap.servers": self.bootstrap, "transactional.id": name}
         producer = Producer(settings | {"transaction.timeout.ms": 60_000})

@@ -8,3 +8,4 @@ mod job_file;
 mod places;
 mod run;
 mod signals;
+mod verify;

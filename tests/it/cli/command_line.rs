@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use crate::program::Place;
 
-const COMMANDS: &[&str] = &["run", "plan", "check", "init", "status", "demo", "completions", "man"];
+const COMMANDS: &[&str] = &["run", "plan", "check", "init", "status", "verify", "clean", "demo", "completions", "man"];
 
 fn tidegate(arguments: &str) -> String {
     let place = Place::without_broker().with("COLUMNS", "100");
@@ -29,6 +29,8 @@ fn no_command_shows_the_help_and_is_a_mistake() {
       check        Test the job file, Kafka, the catalog and the table, and change nothing
       init         Create the table that the job file describes; a table that exists is left alone
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      verify       Prove on the live table what tidegate guarantees, and change nothing
+      clean        List the files that killed runs left behind, and delete them when told to
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands
@@ -199,6 +201,8 @@ fn help_of_the_program() {
       check        Test the job file, Kafka, the catalog and the table, and change nothing
       init         Create the table that the job file describes; a table that exists is left alone
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      verify       Prove on the live table what tidegate guarantees, and change nothing
+      clean        List the files that killed runs left behind, and delete them when told to
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands
@@ -247,6 +251,8 @@ fn help_of_the_program() {
       check        Test the job file, Kafka, the catalog and the table, and change nothing
       init         Create the table that the job file describes; a table that exists is left alone
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
+      verify       Prove on the live table what tidegate guarantees, and change nothing
+      clean        List the files that killed runs left behind, and delete them when told to
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands
