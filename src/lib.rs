@@ -31,6 +31,7 @@
 //! | `batch` | one batch as it comes together: three threads, bounded memory, written as it fills | shell |
 //! | `keys` | ids and versions as bytes that can be hashed and compared | pure |
 //! | `dedupe` | one version per id within a batch, and where its row is | pure |
+//! | `index` | the key index in a data file: from the hash of an id to its row and version | pure |
 //! | `live` | what is alive at a snapshot, and the match of a batch's ids against it | I/O |
 //! | `merge` | what each surviving version does to the head | pure |
 //! | `write` | Parquet data files, position deletes and deletion vectors, with their metrics | I/O |
@@ -72,7 +73,7 @@
 //! # Where later work fits
 //!
 //! A REST catalog or PostgreSQL stands beside `catalog::sql` behind the same trait, and passes the same conformance suite; S3 and the
-//! others are one arm in `storage`; a key index is asked for in `live::lookup` before a file's id column is read.
+//! others are one arm in `storage`.
 
 pub mod cli;
 pub mod commands;
@@ -93,6 +94,7 @@ pub(crate) mod keys;
 pub mod source;
 
 pub(crate) mod deletes;
+pub(crate) mod index;
 pub(crate) mod live;
 pub(crate) mod merge;
 pub(crate) mod names;

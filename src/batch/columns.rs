@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::arrow::schema_to_arrow_schema;
+use iceberg::spec::Schema;
 
 use crate::catalog::LoadedTable;
 use crate::config::{MatchScope, MergeConfig, Unmapped};
 use crate::decode::KeyDecoder;
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
+use crate::index::IndexSpec;
 use crate::keys::{KeyCodec, VersionCodec};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::{LookupSpec, Matches, lookup};
@@ -58,12 +60,13 @@ impl<'a> MergeColumns<'a> {
         Self::new(merge, &arrow_schema(table)?, unsupplied)
     }
 
-    /// Searches the ids of a batch in the live files of a table.
+    /// Searches the ids of a batch from ordinal `first` on in the live files of a table.
     pub(crate) async fn lookup(
         &self,
         live: &Arc<LiveFiles>,
         table: &LoadedTable,
         dedupe: &mut Dedupe,
+        first: u32,
         store: &Store,
         watermark: Option<i64>,
     ) -> Result<Matches> {
@@ -80,10 +83,17 @@ impl<'a> MergeColumns<'a> {
         };
         // The searching tasks share the ids, and give them back when they have ended.
         let ids = Arc::new(dedupe.take_keys());
-        let matches = lookup(live, &lookup_spec, &ids, store).await?;
+        let matches = lookup(live, &lookup_spec, &ids, first, store).await?;
         dedupe.restore_keys(Arc::try_unwrap(ids).map_err(|_| Error::broken("a search goes on after the lookup"))?);
         Ok(matches)
     }
+}
+
+/// What the key index of a data file lists; none where ids of these columns are not indexed.
+pub(crate) fn key_index(merge: &MergeConfig, schema: &Schema) -> Option<IndexSpec> {
+    let mut versions = vec![merge.event_time.clone()];
+    versions.extend(merge.order_by.iter().cloned());
+    IndexSpec::new(schema, &merge.id, &versions)
 }
 
 /// Arrow form of the table's current schema: the form of every batch of rows.

@@ -11,8 +11,7 @@ mod rejects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, LoadedTable};
@@ -23,6 +22,7 @@ use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::VersionCodec;
 use crate::live::files::LiveFiles;
+use crate::live::lookup::Searched;
 use crate::merge::{Effect, StoredRows, effect};
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -34,7 +34,7 @@ use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
-pub(crate) use columns::{MergeColumns, arrow_schema};
+pub(crate) use columns::{MergeColumns, arrow_schema, key_index};
 pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.
@@ -73,8 +73,8 @@ pub(crate) struct Collected {
     pub(crate) max_event_time: BTreeMap<Partition, i64>,
     /// Files of rejects.
     pub(crate) rejects: Option<PendingRejects>,
-    /// Data files searched for ids.
-    pub(crate) files_searched: u64,
+    /// What the search for ids cost.
+    pub(crate) searched: Searched,
 }
 
 /// Takes decoded chunks and makes a [`Collected`] of them.
@@ -95,7 +95,7 @@ pub(crate) struct Assembly<'a, C> {
     counts: Counts,
     max_event_time: BTreeMap<Partition, i64>,
     rejects: RejectSink<'a, C>,
-    files_searched: u64,
+    searched: Searched,
     /// Compares at the precision of the event-time column.
     judge: Judge,
     observer: &'a dyn Observer,
@@ -145,7 +145,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             counts: Counts::default(),
             max_event_time: BTreeMap::new(),
             rejects,
-            files_searched: 0,
+            searched: Searched::default(),
             judge,
             observer,
         })
@@ -398,17 +398,15 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         if ids > self.probed && !self.spec.live.data.is_empty() {
             self.observer.phase(Phase::Match);
             let spec = self.spec;
-            let mut matches = columns.lookup(spec.live, spec.table, dedupe, spec.store, spec.judge.watermark).await?;
-            self.files_searched += u64::try_from(matches.files_read).expect("files fit");
-            let new: Vec<usize> = (0..matches.rows.len()).filter(|&i| matches.rows[i].key >= self.probed).collect();
-            if let Some(kept) = matches.kept.take() {
-                // Every lookup answers for every id; only the rows of new ids are kept, in the order of `stored`.
-                let rows: UInt64Array = new.iter().map(|&i| u64::try_from(i).expect("rows fit")).collect();
-                let rows = take_record_batch(&kept, &rows).map_err(|e| Error::broken(format!("kept values: {e}")))?;
-                self.kept_at.extend((0..rows.num_rows()).map(|row| (self.kept.len(), row)));
-                self.kept.push(rows);
+            let watermark = spec.judge.watermark;
+            let matches = columns.lookup(spec.live, spec.table, dedupe, self.probed, spec.store, watermark).await?;
+            self.searched += matches.searched;
+            if let Some(kept) = matches.kept {
+                // In the order of `stored`.
+                self.kept_at.extend((0..kept.num_rows()).map(|row| (self.kept.len(), row)));
+                self.kept.push(kept);
             }
-            self.stored.extend(new.iter().map(|&i| matches.rows[i].clone()).collect());
+            self.stored.extend(matches.rows);
         }
         self.probed = ids;
         Ok(())
@@ -447,11 +445,13 @@ impl<'a, C: Catalog> Assembly<'a, C> {
 
     fn target(&self) -> WriteTarget {
         let limit = usize::try_from(self.spec.config.limits.memory_limit).unwrap_or(usize::MAX);
+        let schema = self.spec.table.metadata.current_schema();
         WriteTarget {
             metadata: Arc::clone(&self.spec.table.metadata),
             store: self.spec.store.clone(),
             names: self.spec.names.clone(),
             memory_max: limit / 4,
+            index: self.columns.as_ref().and_then(|columns| key_index(columns.config, schema)).map(Arc::new),
         }
     }
 
@@ -470,7 +470,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             counts: self.counts,
             max_event_time: self.max_event_time,
             rejects: self.rejects.finish(self.spec.judge.watermark).await?,
-            files_searched: self.files_searched,
+            searched: self.searched,
         })
     }
 }

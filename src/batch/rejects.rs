@@ -59,6 +59,7 @@ impl<'a, C: Catalog> RejectSink<'a, C> {
                 store: self.door.store.clone(),
                 names: self.door.names.clone(),
                 memory_max: 32 << 20,
+                index: None,
             };
             self.open = Some((Arc::new(schema), DataWriter::new(target)?));
         }

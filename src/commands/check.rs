@@ -151,6 +151,7 @@ fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
         // No file is opened: names and memory go unused.
         names: FileNames::new(&config.name, Default::default()),
         memory_max: 0,
+        index: None,
     })?;
     Ok(())
 }

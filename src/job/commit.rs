@@ -9,7 +9,7 @@ use iceberg::spec::{DataFile, TableMetadata};
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 
-use crate::batch::{Collected, MergeColumns};
+use crate::batch::{Collected, MergeColumns, key_index};
 use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
 use crate::commit::{Draft, prepare};
 use crate::config::{MergeConfig, Mode, Unmapped};
@@ -206,7 +206,11 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let copies = MergeMode::of(&metadata) == Ok(MergeMode::CopyOnWrite);
         let limit = usize::try_from(self.job.config.limits.memory_limit).unwrap_or(usize::MAX);
         let memory_max = if copies { limit / 4 } else { 16 << 20 };
-        let target = WriteTarget { metadata, store: self.job.store.clone(), names: names.clone(), memory_max };
+        let index = match &self.job.config.mode {
+            Mode::Merge(merge) => key_index(merge, metadata.current_schema()).map(Arc::new),
+            Mode::Append { .. } => None,
+        };
+        let target = WriteTarget { metadata, store: self.job.store.clone(), names: names.clone(), memory_max, index };
         let own = &self.collected.data;
         if copies {
             let new = Box::pin(rewrite(&target, live, dead, own, own_dead)).await?;
@@ -272,9 +276,10 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             self.job.observer.phase(Phase::Match);
             let columns = MergeColumns::of_table(config, &table, Vec::new())?;
             let min_event_time = self.pulled.state.progress().and_then(|p| p.watermark);
-            let matches = columns.lookup(&live, &table, dedupe, self.job.store, min_event_time).await?;
+            let matches = columns.lookup(&live, &table, dedupe, 0, self.job.store, min_event_time).await?;
             self.collected.stored = StoredRows::default();
             self.collected.stored.extend(matches.rows);
+            self.collected.searched += matches.searched;
         }
         self.base = table;
         Ok(live)
@@ -322,7 +327,9 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 rewritten_files: count(tried.files.removed.len()),
                 carried_rows: tried.files.carried_rows,
                 table_files: count(live.data.len()),
-                files_searched: self.collected.files_searched,
+                files_searched: self.collected.searched.files,
+                files_indexed: self.collected.searched.indexed,
+                search_bytes: self.collected.searched.bytes,
             },
             cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),
             duration_ms: u64::try_from((self.job.run.now_ms)() - self.began_ms).unwrap_or(0),

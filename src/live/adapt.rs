@@ -82,7 +82,8 @@ fn has_id(field: &FieldRef) -> bool {
     id_of(field).is_some() || children(field.data_type()).iter().any(has_id)
 }
 
-fn id_of(field: &Field) -> Option<i32> {
+/// The field id of a file's column.
+pub(super) fn id_of(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 

@@ -1,24 +1,27 @@
 //! The match: live rows whose id is one of the batch's.
 //!
-//! Per file two passes: the id columns of every row, then the version columns of the rows that hit. Deletes are read only for
-//! files with hits. Says what is stored, never what to do about it.
+//! A file with a key index is asked there; of another the id columns of every row are read, then the version columns of the rows
+//! that hit. Deletes are read only for files with hits. Says what is stored, never what to do about it.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 use iceberg::metadata_columns::{RESERVED_COL_NAME_ROW_ID, RESERVED_FIELD_ID_ROW_ID};
 use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, SchemaRef, Type};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::error::{Doing, Error, Result};
+use crate::index::{IndexSpec, Probes};
 use crate::keys::{KeyCodec, KeyMap, Version, VersionCodec};
 use crate::live::adapt::Columns;
 use crate::live::dead::{Suspects, dead_among};
 use crate::live::files::{LiveData, LiveFiles};
-use crate::live::prune::{IdColumns, reaches};
+use crate::live::indexed::{self, directory_bytes};
+use crate::live::prune::{IdColumns, decode, reaches};
 use crate::live::rows::{FileReader, Rows};
 use crate::storage::Store;
 
@@ -61,6 +64,25 @@ pub(crate) struct Stored {
     pub(crate) row_id: Option<i64>,
 }
 
+/// What a lookup cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Searched {
+    /// Data files that were opened.
+    pub(crate) files: u64,
+    /// Those of them whose key index answered.
+    pub(crate) indexed: u64,
+    /// Bytes fetched from data files.
+    pub(crate) bytes: u64,
+}
+
+impl AddAssign for Searched {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.indexed += other.indexed;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The answer of a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
@@ -68,23 +90,30 @@ pub(crate) struct Matches {
     pub(crate) rows: Vec<Stored>,
     /// The wanted further columns of each of `rows`, in the same order; none where none were wanted.
     pub(crate) kept: Option<RecordBatch>,
-    /// Those that were opened.
-    pub(crate) files_read: usize,
-    /// Bytes fetched from data files.
-    pub(crate) bytes_read: u64,
+    /// What it cost to find them.
+    pub(crate) searched: Searched,
 }
 
-/// Finds every live row of the batch's ids.
-pub(crate) async fn lookup(live: &Arc<LiveFiles>, spec: &LookupSpec, ids: &Arc<KeyMap>, store: &Store) -> Result<Matches> {
+/// Finds every live row of the batch's ids from ordinal `first` on.
+pub(crate) async fn lookup(
+    live: &Arc<LiveFiles>,
+    spec: &LookupSpec,
+    ids: &Arc<KeyMap>,
+    first: u32,
+    store: &Store,
+) -> Result<Matches> {
     let wanted = Arc::new(Wanted::new(spec)?);
     let mut matches = Matches::default();
     let mut found = Vec::new();
-    if ids.len() > 0 && !live.data.is_empty() {
-        let candidates = wanted.candidates(live, ids)?;
-        matches.files_read = candidates.len();
-        found = search_all(live, &wanted, ids, store, candidates).await?;
+    let columns = decode(&wanted.spec.keys, ids, first)?;
+    if !columns[0].is_empty() && !live.data.is_empty() {
+        let candidates = wanted.candidates(live, &columns);
+        let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)? };
+        found = search_all(live, &wanted, &Arc::new(ids), store, candidates).await?;
     }
-    matches.bytes_read = found.iter().map(|hits| hits.bytes).sum();
+    for hits in &found {
+        matches.searched += Searched { files: 1, indexed: u64::from(hits.indexed), bytes: hits.bytes };
+    }
     found.retain(|hits| !hits.rows.is_empty());
     // Tasks end in any order; the answer must not depend on it.
     found.sort_unstable_by_key(|hits| hits.data);
@@ -147,8 +176,23 @@ struct Wanted {
     version: Columns,
     kept: Columns,
     row_id: Columns,
-    /// Every column of the second pass once, in the order of the four uses below.
+    /// Version columns with their Arrow types.
+    versions: Vec<(NestedFieldRef, DataType)>,
+    /// Whether ids of these columns are found in key indexes.
+    indexed: bool,
+    /// Every column of the second pass once: versions, kept, row id.
     second: Columns,
+    /// The same without the versions, which the index knew.
+    second_indexed: Columns,
+}
+
+/// The ids of a batch in both forms.
+struct Ids {
+    map: Arc<KeyMap>,
+    /// Those before this ordinal are not asked for.
+    first: u32,
+    /// None where their columns are never indexed.
+    probes: Option<Probes>,
 }
 
 impl Wanted {
@@ -166,18 +210,32 @@ impl Wanted {
         let row_id =
             NestedField::optional(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, Type::Primitive(PrimitiveType::Long));
         let row_id = Columns::of(vec![Arc::new(row_id)])?;
-        let all = [&version, &kept, &row_id].into_iter().flat_map(|columns| columns.fields().iter().cloned());
-        let second = Columns::of(all.collect())?;
-        Ok(Self { spec: spec.clone(), id, version, kept, row_id, second })
+        let all = |parts: &[&Columns]| Columns::of(parts.iter().flat_map(|part| part.fields().iter().cloned()).collect());
+        let types = version.schema().fields().iter().map(|field| field.data_type().clone());
+        Ok(Self {
+            versions: version.fields().iter().cloned().zip(types).collect(),
+            indexed: IndexSpec::new(&spec.schema, &spec.id, &[]).is_some(),
+            second: all(&[&version, &kept, &row_id])?,
+            second_indexed: all(&[&kept, &row_id])?,
+            spec: spec.clone(),
+            id,
+            version,
+            kept,
+            row_id,
+        })
     }
 
-    fn candidates(&self, live: &LiveFiles, ids: &KeyMap) -> Result<Vec<usize>> {
-        let mut candidates = IdColumns::new(self.id.fields(), &self.spec.keys, ids)?.candidates(live);
+    fn probes(&self, ids: &[ArrayRef], first: u32) -> Result<Option<Probes>> {
+        if self.indexed { Probes::new(ids, first).map(Some) } else { Ok(None) }
+    }
+
+    fn candidates(&self, live: &LiveFiles, ids: &[ArrayRef]) -> Vec<usize> {
+        let mut candidates = IdColumns::new(self.id.fields(), ids).candidates(live);
         if let Some(least) = self.spec.min_event_time {
             let event_time: &NestedFieldRef = &self.version.fields()[0];
             candidates.retain(|&at| reaches(live.data[at].file(), event_time, least));
         }
-        Ok(candidates)
+        candidates
     }
 }
 
@@ -186,6 +244,7 @@ struct Hits {
     data: usize,
     rows: Vec<Stored>,
     kept: Option<RecordBatch>,
+    indexed: bool,
     bytes: u64,
 }
 
@@ -199,7 +258,7 @@ impl Hits {
 async fn search_all(
     live: &Arc<LiveFiles>,
     wanted: &Arc<Wanted>,
-    ids: &Arc<KeyMap>,
+    ids: &Arc<Ids>,
     store: &Store,
     candidates: Vec<usize>,
 ) -> Result<Vec<Hits>> {
@@ -219,58 +278,83 @@ async fn search_all(
     }
 }
 
-/// Searches one file. This is where a key index embedded in the file is asked for first, once files have one; reading the id
-/// columns is the way that always works.
-async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &KeyMap, store: &Store) -> Result<Hits> {
+/// Searches one file: by its key index, or by reading its id columns, the way that always works.
+async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store: &Store) -> Result<Hits> {
     let file = &live.data[data];
-    let mut reader = FileReader::open(live, file.file(), file.spec_id, store).await?;
-    let (positions, keys) = scan_ids(&mut reader, wanted, ids).await?;
-    let mut hits = Hits { data, rows: Vec::new(), kept: None, bytes: 0 };
-    if !positions.is_empty() {
-        let batch = reader.take(&wanted.second, Rows::At(&positions)).await?;
-        if batch.num_rows() != positions.len() {
-            let (found, path) = (batch.num_rows(), file.file().file_path());
-            return Err(Error::broken(format!("{found} rows read of the {} wanted of `{path}`", positions.len())));
-        }
-        hits.rows = stored(data, file, &batch, wanted, positions.into_iter().zip(keys))?;
-        hits.kept = kept(&batch, wanted)?;
+    let more = ids.probes.as_ref().map_or(0, |_| directory_bytes(file.file().record_count()));
+    let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
+    let by_index = match &ids.probes {
+        Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes).await?,
+        None => None,
+    };
+    let indexed = by_index.is_some();
+    let found = match by_index {
+        Some(found) => found,
+        None => scan_ids(&mut reader, wanted, ids).await?,
+    };
+    let mut hits = Hits { data, rows: Vec::new(), kept: None, indexed, bytes: 0 };
+    if !found.positions.is_empty() {
+        let second = second_pass(&mut reader, wanted, &found).await?;
+        hits.rows = stored(data, file, wanted, &found, second.as_ref())?;
+        hits.kept = second.as_ref().map(|batch| kept(batch, wanted)).transpose()?.flatten();
     }
     hits.bytes = reader.bytes_read();
     Ok(hits)
 }
 
-/// First pass: positions of the rows whose id is in the batch, ascending, and the ordinals of their ids.
-async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &KeyMap) -> Result<(Vec<u64>, Vec<u32>)> {
-    let (mut positions, mut found) = (Vec::new(), Vec::new());
+/// First pass without an index: the rows whose id is in the batch.
+async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &Ids) -> Result<indexed::Hits> {
+    let mut found = indexed::Hits::default();
     let mut stream = reader.read(&wanted.id, Rows::All).await?;
     let mut first = 0;
     while let Some(batch) = stream.next().await? {
         let keys = wanted.spec.keys.encode(batch.columns())?;
         for row in 0..batch.num_rows() {
-            if let Some(key) = keys.get(row).and_then(|key| ids.get(key)) {
-                positions.push(position(first + row));
-                found.push(key);
+            if let Some(key) = keys.get(row).and_then(|key| ids.map.get(key)).filter(|&key| key >= ids.first) {
+                found.positions.push(position(first + row));
+                found.keys.push(key);
             }
         }
         first += batch.num_rows();
     }
-    Ok((positions, found))
+    Ok(found)
+}
+
+/// What the first pass does not know of the rows that hit; none where it knows all.
+async fn second_pass(reader: &mut FileReader, wanted: &Wanted, found: &indexed::Hits) -> Result<Option<RecordBatch>> {
+    let columns = match &found.versions {
+        None => &wanted.second,
+        Some(_) if wanted.kept.fields().is_empty() && !reader.has_column(RESERVED_FIELD_ID_ROW_ID) => return Ok(None),
+        Some(_) => &wanted.second_indexed,
+    };
+    let batch = reader.take(columns, Rows::At(&found.positions)).await?;
+    if batch.num_rows() != found.positions.len() {
+        let (rows, path) = (batch.num_rows(), reader.location());
+        return Err(Error::broken(format!("{rows} rows read of the {} wanted of `{path}`", found.positions.len())));
+    }
+    Ok(Some(batch))
 }
 
 fn stored(
     data: usize,
     file: &LiveData,
-    batch: &RecordBatch,
     wanted: &Wanted,
-    hits: impl Iterator<Item = (u64, u32)>,
+    found: &indexed::Hits,
+    second: Option<&RecordBatch>,
 ) -> Result<Vec<Stored>> {
-    let order = &batch.columns()[1..wanted.version.fields().len()];
-    let versions = wanted.spec.versions.encode(batch.column(0), order)?;
-    let own_ids = batch.column(batch.num_columns() - wanted.row_id.fields().len()).as_primitive::<Int64Type>();
-    let mut rows = Vec::with_capacity(batch.num_rows());
-    for (row, (position, key)) in hits.enumerate() {
+    let declared = wanted.version.fields().len();
+    let versions = match (&found.versions, second) {
+        (Some(columns), _) => columns.as_slice(),
+        (None, Some(batch)) => &batch.columns()[..declared],
+        (None, None) => return Err(Error::broken("the versions of stored rows were not read")),
+    };
+    let versions = wanted.spec.versions.encode(&versions[0], &versions[1..])?;
+    let own_ids = second.map(|batch| batch.column(batch.num_columns() - 1).as_primitive::<Int64Type>());
+    let mut rows = Vec::with_capacity(found.positions.len());
+    for (row, (&position, &key)) in found.positions.iter().zip(&found.keys).enumerate() {
+        let own_id = own_ids.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row));
         let row_id = match file.first_row_id {
-            _ if own_ids.is_valid(row) => Some(own_ids.value(row)),
+            _ if own_id.is_some() => own_id,
             Some(first) => Some(first.saturating_add(i64::try_from(position).doing(|| "number the rows of a file")?)),
             None => None,
         };
@@ -283,8 +367,9 @@ fn kept(batch: &RecordBatch, wanted: &Wanted) -> Result<Option<RecordBatch>> {
     if wanted.kept.fields().is_empty() {
         return Ok(None);
     }
-    let start = wanted.version.fields().len();
-    let columns = batch.columns()[start..start + wanted.kept.fields().len()].to_vec();
+    // Before the row id, which is last.
+    let end = batch.num_columns() - wanted.row_id.fields().len();
+    let columns = batch.columns()[end - wanted.kept.fields().len()..end].to_vec();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(wanted.kept.schema()), columns, &options)
         .map(Some)

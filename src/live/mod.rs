@@ -8,6 +8,7 @@ pub(crate) mod adapt;
 pub(crate) mod dead;
 pub(crate) mod equality;
 pub(crate) mod files;
+mod indexed;
 pub(crate) mod lookup;
 pub(crate) mod prune;
 pub(crate) mod rows;

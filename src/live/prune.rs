@@ -47,14 +47,13 @@ enum Value<'a> {
 }
 
 impl IdColumns {
-    /// Decodes the ids of a batch; `fields` are the id columns in the codec's order.
-    pub(crate) fn new(fields: &[NestedFieldRef], codec: &KeyCodec, ids: &KeyMap) -> Result<Self> {
-        let arrays = decode(codec, ids)?;
-        let columns = fields.iter().cloned().zip(arrays).map(|(field, array)| {
-            let sorted = Values::of(&array).map(|values| Sorted { values, order: OnceCell::new() });
-            (field, array, sorted)
+    /// The id columns in the codec's order, with the ids of a batch.
+    pub(crate) fn new(fields: &[NestedFieldRef], ids: &[ArrayRef]) -> Self {
+        let columns = fields.iter().cloned().zip(ids).map(|(field, array)| {
+            let sorted = Values::of(array).map(|values| Sorted { values, order: OnceCell::new() });
+            (field, Arc::clone(array), sorted)
         });
-        Ok(Self { columns: columns.collect() })
+        Self { columns: columns.collect() }
     }
 
     /// Indexes of the live data files that can hold an id.
@@ -206,10 +205,10 @@ fn literal(value: &PrimitiveLiteral) -> Option<Value<'_>> {
     }
 }
 
-/// The ids as columns again: the inverse of [`KeyCodec::encode`].
-fn decode(codec: &KeyCodec, ids: &KeyMap) -> Result<Vec<ArrayRef>> {
+/// The ids of a batch from ordinal `first` on as columns again: the inverse of [`KeyCodec::encode`].
+pub(crate) fn decode(codec: &KeyCodec, ids: &KeyMap, first: u32) -> Result<Vec<ArrayRef>> {
     let failed = |e: &dyn std::fmt::Display| Error::broken(format!("ids of a batch cannot be decoded: {e}"));
-    let keys = (0..u32::try_from(ids.len()).map_err(|e| failed(&e))?).map(|at| ids.key(at));
+    let keys = (first..u32::try_from(ids.len()).map_err(|e| failed(&e))?).map(|at| ids.key(at));
     if codec.types() == [DataType::Utf8] {
         let texts = keys.map(std::str::from_utf8).collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
         return Ok(vec![Arc::new(StringArray::from_iter_values(texts))]);
@@ -258,7 +257,7 @@ mod tests {
             for row in 0..3 {
                 ids.insert(keys.get(row).unwrap());
             }
-            assert_eq!(decode(&codec, &ids).unwrap(), columns);
+            assert_eq!(decode(&codec, &ids, 0).unwrap(), columns);
         }
     }
 }

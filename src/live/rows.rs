@@ -24,7 +24,7 @@ use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Doing, Error, Result};
-use crate::live::adapt::{Columns, Projection, with_field_ids};
+use crate::live::adapt::{Columns, Projection, id_of, with_field_ids};
 use crate::live::files::LiveFiles;
 use crate::storage::Store;
 
@@ -74,13 +74,46 @@ impl std::fmt::Debug for RowStream {
 impl FileReader {
     /// Reads the footer of a live file that was written under partition spec `spec_id`.
     pub(crate) async fn open(live: &LiveFiles, file: &DataFile, spec_id: i32, store: &Store) -> Result<Self> {
+        Self::open_with(live, file, spec_id, store, 0).await
+    }
+
+    /// The same, and fetches `more` bytes before the footer in the same request.
+    pub(crate) async fn open_with(live: &LiveFiles, file: &DataFile, spec_id: i32, store: &Store, more: usize) -> Result<Self> {
         check_readable(file)?;
         let (client, path) = store.object(file.file_path())?;
-        let mut source = Source { client, path, size: file.file_size_in_bytes(), bytes: Arc::new(AtomicU64::new(0)) };
-        let footer = load_footer(&mut source).await.doing(|| format!("read the footer of `{}`", file.file_path()))?;
+        let bytes = Arc::new(AtomicU64::new(0));
+        let mut source = Source { client, path, size: file.file_size_in_bytes(), bytes, end: None };
+        let footer = load_footer(&mut source, FOOTER_BYTES.saturating_add(more))
+            .await
+            .doing(|| format!("read the footer of `{}`", file.file_path()))?;
         let fields = with_field_ids(footer.schema().fields(), live.names.as_ref(), live.metadata.current_schema().as_struct());
         let partition = identity_values(live, file, spec_id);
         Ok(Self { location: file.file_path().into(), source, footer, fields, partition, pages: false })
+    }
+
+    /// Path of the file, as its manifest has it.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// What the footer says.
+    pub(crate) fn footer(&self) -> &ParquetMetaData {
+        self.footer.metadata()
+    }
+
+    /// Size of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.source.size
+    }
+
+    /// Whether the file has a top-level column with this field id.
+    pub(crate) fn has_column(&self, field_id: i32) -> bool {
+        self.fields.iter().any(|field| id_of(field) == Some(field_id))
+    }
+
+    /// Bytes of the file, each range whole.
+    pub(crate) async fn ranges(&mut self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        self.source.get_byte_ranges(ranges).await.doing(|| format!("read `{}`", self.location))
     }
 
     /// Rows in the file.
@@ -197,7 +230,10 @@ fn options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
-async fn load_footer(source: &mut Source) -> ParquetResult<ArrowReaderMetadata> {
+/// Fetches the file's last `hint` bytes, which hold the footer of most files, and keeps them.
+async fn load_footer(source: &mut Source, hint: usize) -> ParquetResult<ArrowReaderMetadata> {
+    let start = source.size.saturating_sub(u64::try_from(hint).unwrap_or(u64::MAX));
+    source.end = Some((start, source.get_bytes(start..source.size).await?));
     ArrowReaderMetadata::load_async(source, options()).await
 }
 
@@ -208,15 +244,33 @@ struct Source {
     path: Path,
     size: u64,
     bytes: Arc<AtomicU64>,
+    /// The last bytes of the object and where they begin: asked for once, used for footer and index.
+    end: Option<(u64, Bytes)>,
+}
+
+impl Source {
+    /// A range that was fetched with the footer.
+    fn held(&self, range: &Range<u64>) -> Option<Bytes> {
+        let (start, bytes) = self.end.as_ref()?;
+        let at = |offset: u64| usize::try_from(offset.checked_sub(*start)?).ok();
+        let held = at(range.start)?..at(range.end)?;
+        (held.end <= bytes.len()).then(|| bytes.slice(held))
+    }
 }
 
 impl AsyncFileReader for Source {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        if let Some(held) = self.held(&range) {
+            return async move { Ok(held) }.boxed();
+        }
         self.bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
         async move { Ok(self.client.get_range(&self.path, range).await?) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        if let Some(held) = ranges.iter().map(|range| self.held(range)).collect() {
+            return async move { Ok(held) }.boxed();
+        }
         self.bytes.fetch_add(ranges.iter().map(|range| range.end - range.start).sum(), Ordering::Relaxed);
         async move { Ok(self.client.get_ranges(&self.path, &ranges).await?) }.boxed()
     }

@@ -15,9 +15,11 @@ use iceberg::spec::{
     SnapshotRetention, SortOrder, Struct, Summary, TableMetadataBuilder, TableMetadataRef, Type, UnboundPartitionSpec,
 };
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use roaring::RoaringTreemap;
 
+use crate::index::{Builder, HEADER_KEY, IndexSpec};
 use crate::live::files::LiveFiles;
 use crate::storage::Store;
 
@@ -31,6 +33,8 @@ pub(crate) struct TestTable {
     /// Rows per row group and per page of new files.
     pub(crate) group_rows: usize,
     pub(crate) page_rows: usize,
+    /// Key index of the files that are written next; none: as other engines write them.
+    pub(crate) index: Option<IndexSpec>,
 }
 
 /// A required or optional column.
@@ -70,6 +74,7 @@ impl TestTable {
             names: 0,
             group_rows: 1_000_000,
             page_rows: 20_000,
+            index: None,
         }
     }
 
@@ -101,6 +106,14 @@ impl TestTable {
         let file = std::fs::File::create(&path).unwrap();
         let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
         writer.write(batch).unwrap();
+        if let Some(spec) = &self.index {
+            writer.flush().unwrap();
+            let mut index = Builder::new(spec, &location, &batch.schema()).unwrap();
+            index.add(batch).unwrap();
+            let (bytes, header) = index.finish(u64::try_from(writer.bytes_written()).unwrap(), writer.flushed_row_groups());
+            writer.write_all(&bytes).unwrap();
+            writer.append_key_value_metadata(KeyValue::new(HEADER_KEY.to_owned(), header));
+        }
         writer.close().unwrap();
         let mut builder = DataFileBuilder::default();
         builder

@@ -134,6 +134,7 @@ impl<C: Catalog> Rejects<'_, C> {
                 store: self.store.clone(),
                 names: self.names.attempt(attempt),
                 memory_max: 16 << 20,
+                index: None,
             };
             let deletes = write_deletes(&target, &live, &dead, &[], &BTreeMap::new()).await?;
             let files = FileSet { deletes: deletes.added, superseded: deletes.superseded, ..FileSet::default() };

@@ -142,6 +142,10 @@ pub struct FilesReport {
     pub table_files: u64,
     /// Data files in which ids were searched.
     pub files_searched: u64,
+    /// Those of them whose key index answered; of the others the id columns were read.
+    pub files_indexed: u64,
+    /// Bytes read for the search.
+    pub search_bytes: u64,
 }
 
 /// Why a run failed.

@@ -80,6 +80,8 @@ fn batch(i: i64, number: u64) -> BatchReport {
             carried_rows: 0,
             table_files: 120,
             files_searched: 4,
+            files_indexed: 3,
+            search_bytes: 3_400_000,
         },
         cut: None,
         duration_ms: 1_100,

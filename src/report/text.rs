@@ -194,11 +194,13 @@ fn files(report: &Report) -> Vec<String> {
     if rewritten > 0 {
         facts.push(format!("{} rewritten ({} carried over)", counted(rewritten, "file"), counted(carried, "row")));
     }
+    let read = bytes(sum(|f| f.search_bytes));
     match report.batches.as_slice() {
         [only] if searched > 0 => {
-            facts.push(format!("ids searched in {} of {}", thousands(searched), counted(only.files.table_files, "file")));
+            let files = counted(only.files.table_files, "file");
+            facts.push(format!("ids searched in {} of {files} ({read} read)", thousands(searched)));
         }
-        _ if searched > 0 => facts.push(format!("ids searched in {}", counted(searched, "file"))),
+        _ if searched > 0 => facts.push(format!("ids searched in {} ({read} read)", counted(searched, "file"))),
         _ => (),
     }
     if facts.is_empty() { vec![] } else { vec![facts.join(", ")] }
@@ -263,7 +265,7 @@ mod tests {
                      partition 1: 0 to   234,567
           watermark  2026-11-20T07:59:47.500000Z
           lag        0 offsets, newest event time 12.5 s before the run
-          files      3 data files (12.3 MiB), 2 delete files, ids searched in 4 of 120 files
+          files      3 data files (12.3 MiB), 2 delete files, ids searched in 4 of 120 files (3.2 MiB read)
         ");
     }
 
@@ -289,7 +291,7 @@ mod tests {
                      partition 1: 0 to   938,268
           watermark  2026-11-20T07:59:47.500000Z
           lag        200,000 offsets, newest event time 2 h 5 min before the run
-          files      12 data files (49.2 MiB), 8 delete files, ids searched in 16 files
+          files      12 data files (49.2 MiB), 8 delete files, ids searched in 16 files (12.9 MiB read)
           attempts   3 to commit batch 11
           cut        batch 10: max_bytes_per_trigger
                      batch 11: max_bytes_per_trigger

@@ -34,6 +34,7 @@ fn target(table: &TestTable) -> WriteTarget {
         store: table.store.clone(),
         names: FileNames::new("job", Uuid::nil()),
         memory_max: 64 << 20,
+        index: None,
     }
 }
 

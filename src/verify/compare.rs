@@ -75,7 +75,7 @@ impl AsOf<'_> {
         watermark: Option<i64>,
     ) -> Result<StoredRows> {
         let mut stored = StoredRows::default();
-        stored.extend(columns.lookup(live, self.table, dedupe, self.store, watermark).await?.rows);
+        stored.extend(columns.lookup(live, self.table, dedupe, 0, self.store, watermark).await?.rows);
         Ok(stored)
     }
 

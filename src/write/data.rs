@@ -21,6 +21,7 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::{Error, Result};
+use crate::index::Builder;
 use crate::storage::Upload;
 use crate::write::WriteTarget;
 use crate::write::encode::{Columns, Encoder, encode, joined};
@@ -242,6 +243,7 @@ impl DataWriter {
             let slice = file.fit(piece.batch.slice(piece.written, rows))?;
             piece.place(rows, file, places);
             file.nans.add(&slice);
+            file.encoder.list(&slice)?;
             jobs.push((&mut file.encoder, slice));
         }
         encode(jobs, self.lanes).await?;
@@ -271,7 +273,8 @@ impl DataWriter {
         let folder = folder(metadata, metadata.default_partition_spec(), &piece.partition);
         let location = self.target.location(&folder, ".parquet");
         let columns = if lineage { &self.lineage } else { &self.plain };
-        let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet))?;
+        let index = self.target.index.as_ref().map(|spec| Builder::new(spec, &location, &columns.arrow)).transpose()?;
+        let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet), index)?;
         let upload = self.target.store.writer(&location)?;
         let ordinal = self.started;
         self.started += 1;
@@ -354,7 +357,10 @@ impl OpenFile {
             self.uploaded += block.len();
             self.upload.write(block).await?;
         }
-        self.held = self.encoder.memory() + self.uploaded.min(UPLOAD_BYTES) + self.encoder.columns() * COLUMN_BYTES;
+        self.held = self.encoder.memory()
+            + self.encoder.index_memory()
+            + self.uploaded.min(UPLOAD_BYTES)
+            + self.encoder.columns() * COLUMN_BYTES;
         Ok(())
     }
 }

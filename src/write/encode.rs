@@ -18,6 +18,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
 use crate::error::{Error, Result};
+use crate::index::{Builder, HEADER_KEY};
 
 const BLOCK_BYTES: usize = 4 << 20;
 /// The crate looks at a page's size only between writes, or every 1,024 values: wide values must come in smaller steps, or a page
@@ -77,6 +78,8 @@ pub(super) struct Encoder {
     arrow: SchemaRef,
     /// Those of the row group in progress; empty between row groups.
     columns: Vec<Column>,
+    /// The key index in progress, where the file gets one.
+    index: Option<Builder>,
 }
 
 /// The writers of one top-level column: one per leaf.
@@ -86,20 +89,21 @@ struct Column {
 }
 
 impl Encoder {
-    /// An empty file.
-    pub(super) fn new(columns: &Columns, mut properties: WriterProperties) -> Result<Self> {
+    /// An empty file, with a key index where one is asked for.
+    pub(super) fn new(columns: &Columns, mut properties: WriterProperties, index: Option<Builder>) -> Result<Self> {
         // Arrow's own schema rides along, as iceberg's writer has it: readers built on Arrow get the very types back.
         let hint = KeyValue::new(parquet::arrow::ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&columns.arrow));
         properties = properties.into_builder().set_key_value_metadata(Some(vec![hint])).build();
         let root = columns.parquet.root_schema_ptr();
         let file = SerializedFileWriter::new(Blocks::default(), root, Arc::new(properties)).map_err(broken)?;
         let groups = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&columns.arrow));
-        Ok(Self { file, groups, arrow: Arc::clone(&columns.arrow), columns: Vec::new() })
+        Ok(Self { file, groups, arrow: Arc::clone(&columns.arrow), columns: Vec::new(), index })
     }
 
     /// Bytes of the file so far, with an estimate of the row group in progress.
     pub(super) fn bytes(&self) -> u64 {
-        u64::try_from(self.file.bytes_written() + self.group_bytes()).expect("bytes fit u64")
+        let index = self.index.as_ref().map_or(0, Builder::bytes);
+        u64::try_from(self.file.bytes_written() + self.group_bytes() + index).expect("bytes fit u64")
     }
 
     /// Estimated size of the row group in progress.
@@ -115,6 +119,16 @@ impl Encoder {
     /// Memory held.
     pub(super) fn memory(&self) -> usize {
         self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file.inner().len()
+    }
+
+    /// Memory held by the key index until the file is finished.
+    pub(super) fn index_memory(&self) -> usize {
+        self.index.as_ref().map_or(0, Builder::memory)
+    }
+
+    /// Lists rows in the key index: those that are encoded next.
+    pub(super) fn list(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.index.as_mut().map_or(Ok(()), |index| index.add(rows))
     }
 
     /// Ends the row group in progress.
@@ -134,9 +148,16 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the file: the blocks left and the footer.
+    /// Ends the file: the blocks left, the key index and the footer.
     pub(super) async fn finish(&mut self) -> Result<ParquetMetaData> {
         self.end_group().await?;
+        if let Some(index) = self.index.take() {
+            let offset = u64::try_from(self.file.bytes_written()).expect("bytes fit u64");
+            let groups = self.file.flushed_row_groups().to_vec();
+            let (bytes, header) = joined(tokio::task::spawn_blocking(move || index.finish(offset, &groups)).await)?;
+            self.file.write_all(&bytes).map_err(|e| Error::broken(format!("write a key index: {e}")))?;
+            self.file.append_key_value_metadata(KeyValue::new(HEADER_KEY.to_owned(), header));
+        }
         self.file.finish().map_err(broken)
     }
 

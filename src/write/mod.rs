@@ -18,12 +18,15 @@ pub(crate) use data::{DataWriter, Lineage, RowPlace, WrittenFile, sort_order_id}
 pub(crate) use deletes::write_position_deletes;
 pub(crate) use vectors::write_vectors;
 
+use std::sync::Arc;
+
 use iceberg::spec::{
     DataContentType, DataFile, Literal, PartitionSpecRef, PrimitiveLiteral, PrimitiveType, Struct, TableMetadataRef,
 };
 use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
+use crate::index::IndexSpec;
 use crate::names::{self, FileNames};
 use crate::storage::Store;
 
@@ -38,6 +41,8 @@ pub(crate) struct WriteTarget {
     pub(crate) names: FileNames,
     /// Bytes that open files may hold in memory.
     pub(crate) memory_max: usize,
+    /// What to list in a key index, for files whose rows will be matched.
+    pub(crate) index: Option<Arc<IndexSpec>>,
 }
 
 impl WriteTarget {

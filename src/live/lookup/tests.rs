@@ -136,16 +136,19 @@ struct Model {
     files: Vec<(DataFile, Vec<(Row, bool)>)>,
 }
 
-async fn play(table: &mut TestTable, steps: &[Step]) -> Model {
+async fn play(table: &mut TestTable, steps: &[Step], indexed: &dyn Fn(usize) -> Option<IndexSpec>) -> Model {
     let mut model = Model::default();
     for step in steps {
         match step {
             Step::Add(rows) => {
+                table.index = indexed(model.files.len());
                 let file = table.data(&batch(model.files.len(), rows));
+                table.index = None;
                 table.commit(vec![file.clone()], vec![]).await;
                 model.files.push((file, rows.iter().map(|row| (row.clone(), true)).collect()));
             }
-            Step::Delete(positions, scoped) if !model.files.is_empty() => {
+            Step::Delete(..) | Step::DeleteIds(_) if model.files.is_empty() => {}
+            Step::Delete(positions, scoped) => {
                 let mut by_file: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
                 for (file, position) in positions {
                     let file = file % model.files.len();
@@ -171,7 +174,7 @@ async fn play(table: &mut TestTable, steps: &[Step]) -> Model {
                 }
                 table.commit(vec![], deletes).await;
             }
-            Step::DeleteIds(ids) if !model.files.is_empty() => {
+            Step::DeleteIds(ids) => {
                 let only_id = schema_of(vec![column(1, "id", PrimitiveType::String, false)]);
                 let values: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|&id| text(id))));
                 let delete = table.equality_delete(&model.files[0].0, vec![1], &batch_of(&only_id, vec![values]));
@@ -179,7 +182,6 @@ async fn play(table: &mut TestTable, steps: &[Step]) -> Model {
                 let rows = model.files.iter_mut().flat_map(|(_, rows)| rows);
                 rows.filter(|(row, _)| ids.contains(&row.id)).for_each(|(_, alive)| *alive = false);
             }
-            Step::Delete(..) | Step::DeleteIds(_) => {}
         }
     }
     model
@@ -217,14 +219,22 @@ proptest! {
         ids in proptest::collection::btree_set(1..30_u8, 0..20),
         wide in any::<bool>(),
         group_rows in 1..50_usize,
+        index_every in 1..4_usize,
     ) {
         let ids: Vec<u8> = ids.into_iter().collect();
         let (spec, mut table) = (spec(wide), TestTable::unpartitioned(FormatVersion::V2, schema()));
         (table.group_rows, table.page_rows) = (group_rows, 7);
-        let (expected, found, picked) = runtime().block_on(async {
-            let model = play(&mut table, &steps).await;
+        let index = IndexSpec::new(&spec.schema, &spec.id, &["at".into(), "order".into()]).unwrap();
+        let indexed = |file: usize| (index_every < 3 && file.is_multiple_of(index_every)).then(|| index.clone());
+        let (expected, found, picked, asked) = runtime().block_on(async {
+            let model = play(&mut table, &steps, &indexed).await;
             let live = table.live().await;
-            let matches = lookup(&live, &spec, &keys(&spec, &ids), &table.store).await.unwrap();
+            let matches = lookup(&live, &spec, &keys(&spec, &ids), 0, &table.store).await.unwrap();
+            let bare = LookupSpec { kept: Vec::new(), ..spec.clone() };
+            let bare = lookup(&live, &bare, &keys(&spec, &ids), 0, &table.store).await.unwrap();
+            assert_eq!(bare.rows, matches.rows, "what the index knows is what the columns hold");
+            let asked = if ids.is_empty() { 0 } else { (0..model.files.len()).filter(|&file| indexed(file).is_some()).count() };
+            let asked = u64::try_from(asked).unwrap();
             let pick = |batch: &RecordBatch, row: usize| {
                 let column = batch.column(0).as_string::<i32>();
                 column.is_valid(row) && ids.iter().any(|&id| text(id) == column.value(row))
@@ -233,10 +243,11 @@ proptest! {
             let picked = find_rows(&live, &table.store, &spec.schema, &names, &pick).await.unwrap();
             let picked: BTreeSet<_> =
                 picked.into_iter().map(|(data, at)| (live.data[data].file().file_path().to_owned(), at)).collect();
-            (model.lookup(&ids), told(&live, &spec, &ids, &matches), picked)
+            (model.lookup(&ids), told(&live, &spec, &ids, &matches), picked, (asked, bare.searched.indexed))
         });
         let places: BTreeSet<_> = expected.iter().map(|told| (told.4.clone(), told.5)).collect();
         prop_assert_eq!(picked, places);
+        prop_assert_eq!(asked.0, asked.1);
         prop_assert_eq!(sorted(found), sorted(expected));
     }
 }
@@ -249,12 +260,12 @@ fn row(id: u8, time: i64) -> Row {
 async fn without_ids_or_files_nothing_is_read() {
     let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
     let spec = spec(false);
-    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap();
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[1]), 0, &table.store).await.unwrap();
     assert_eq!((matches.rows.len(), matches.kept.map(|kept| kept.num_rows())), (0, Some(0)));
     let file = table.data(&batch(0, &[row(1, 1)]));
     table.commit(vec![file], vec![]).await;
-    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), &table.store).await.unwrap();
-    assert_eq!((matches.files_read, matches.bytes_read), (0, 0));
+    let matches = lookup(&table.live().await, &spec, &keys(&spec, &[]), 0, &table.store).await.unwrap();
+    assert_eq!(matches.searched, Searched::default());
 }
 
 #[tokio::test]
@@ -263,14 +274,14 @@ async fn an_unreadable_live_file_ends_the_lookup() {
     let file = table.parquet(&batch(0, &[row(1, 1)])).file_format(iceberg::spec::DataFileFormat::Orc).build().unwrap();
     table.commit(vec![file], vec![]).await;
     let spec = spec(false);
-    let error = lookup(&table.live().await, &spec, &keys(&spec, &[1]), &table.store).await.unwrap_err();
+    let error = lookup(&table.live().await, &spec, &keys(&spec, &[1]), 0, &table.store).await.unwrap_err();
     assert_eq!(error.exit_code(), 78);
 }
 
 /// Positions by file of what is found, and how many files were opened.
-async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, usize) {
-    let matches = lookup(&table.live().await, spec, &keys(spec, ids), &table.store).await.unwrap();
-    (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.files_read)
+async fn found(table: &TestTable, spec: &LookupSpec, ids: &[u8]) -> (Vec<(usize, u64)>, u64) {
+    let matches = lookup(&table.live().await, spec, &keys(spec, ids), 0, &table.store).await.unwrap();
+    (matches.rows.iter().map(|row| (row.data, row.position)).collect(), matches.searched.files)
 }
 
 #[tokio::test]
@@ -317,14 +328,16 @@ async fn only_partitions_that_the_ids_can_be_in_are_opened() {
         let ids = [7, 77, 177];
         let (places, read) = found(&table, &self::spec(true), &ids).await;
         let touched: BTreeSet<_> = ids.iter().map(|&id| format!("{:?}", partition_of(id))).collect();
-        assert_eq!((places.len(), read), (3, touched.len()), "{transform}");
+        assert_eq!((places.len(), usize::try_from(read).unwrap()), (3, touched.len()), "{transform}");
     }
 }
 
 #[tokio::test]
 async fn row_ids_come_from_the_file_or_else_from_its_first_row_id() {
     let mut table = TestTable::unpartitioned(FormatVersion::V3, schema());
+    table.index = IndexSpec::new(&schema(), &["id".into()], &["at".into(), "order".into()]);
     let plain = table.data(&batch(0, &[row(1, 1), row(2, 1)]));
+    table.index = None;
     let mut fields: Vec<_> = schema().as_struct().fields().iter().map(|field| field.as_ref().clone()).collect();
     fields.push(column(RESERVED_FIELD_ID_ROW_ID, RESERVED_COL_NAME_ROW_ID, PrimitiveType::Long, false));
     let mut columns = batch(1, &[row(3, 1), row(4, 1)]).columns().to_vec();
@@ -333,9 +346,12 @@ async fn row_ids_come_from_the_file_or_else_from_its_first_row_id() {
     table.commit(vec![plain, own], vec![]).await;
     let spec = spec(false);
     let live = table.live().await;
-    let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), &table.store).await.unwrap();
-    let ids: Vec<_> = matches.rows.iter().map(|row| row.row_id).collect();
-    assert_eq!(ids, [Some(0), Some(1), Some(77), Some(3)]);
+    for kept in [spec.kept.clone(), Vec::new()] {
+        let spec = LookupSpec { kept, ..spec.clone() };
+        let matches = lookup(&live, &spec, &keys(&spec, &[1, 2, 3, 4]), 0, &table.store).await.unwrap();
+        let ids: Vec<_> = matches.rows.iter().map(|row| row.row_id).collect();
+        assert_eq!((ids, matches.searched.indexed), (vec![Some(0), Some(1), Some(77), Some(3)], 1));
+    }
 
     let vector = table.vector(live.data[0].file(), &vector_bytes(&RoaringTreemap::from_iter([1])), 1);
     table.commit(vec![], vec![vector]).await;

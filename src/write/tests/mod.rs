@@ -70,6 +70,7 @@ impl Table {
             store: Store::new(),
             names: FileNames::new("job", Uuid::nil()),
             memory_max,
+            index: None,
         }
     }
 

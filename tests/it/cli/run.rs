@@ -205,8 +205,10 @@ fn the_life_of_a_job_for_machines() {
             "data_bytes": "[DATA_BYTES]",
             "data_files": 1,
             "delete_files": 0,
+            "files_indexed": 0,
             "files_searched": 0,
             "rewritten_files": 0,
+            "search_bytes": 0,
             "table_files": 0
           },
           "offsets": {
@@ -404,7 +406,7 @@ fn a_batch_that_changes_rows() {
       offsets    partition 0: 3 to 10
       watermark  2025-01-01T03:00:00Z
       lag        0 offsets, newest event time .. before the run
-      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file
+      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file ([SIZE] read)
     ----- stderr -----
     ");
     assert_snapshot!(place.tidegate("status job.toml"), @r"
@@ -515,7 +517,7 @@ fn a_bounded_run_says_what_it_left_and_drain_leaves_nothing() {
                  partition 1: 1 to 3
       watermark  2025-01-01T03:00:00Z
       lag        0 offsets, newest event time .. before the run
-      files      2 data files ([SIZE]), 1 delete file, ids searched in 1 file
+      files      2 data files ([SIZE]), 1 delete file, ids searched in 1 file ([SIZE] read)
     ----- stderr -----
     ");
     assert_eq!(place.tidegate("run job.toml --drain --output json").expect(0).json()["outcome"], "nothing_new");

@@ -1,0 +1,76 @@
+//! The match by a file's key index: two requests at most, and no column decoded.
+
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use iceberg::spec::NestedFieldRef;
+
+use crate::error::Result;
+use crate::index::{self, Header, Probes};
+use crate::live::rows::FileReader;
+
+/// Blocks this close to each other are read as one: what lies between costs less than another read.
+const GAP_BYTES: u64 = 32 << 10;
+
+/// Bytes that a directory takes, for a file's first request: 18 bits a row.
+pub(super) fn directory_bytes(rows: u64) -> usize {
+    usize::try_from(rows / 4 * 9).unwrap_or(usize::MAX)
+}
+
+/// Rows of a file that have one of the batch's ids, dead ones included.
+#[derive(Debug, Default)]
+pub(super) struct Hits {
+    /// Positions, ascending.
+    pub(super) positions: Vec<u64>,
+    /// Ordinals of their ids.
+    pub(super) keys: Vec<u32>,
+    /// Their version columns, where the index holds them all.
+    pub(super) versions: Option<Vec<ArrayRef>>,
+}
+
+/// Looks the ids up; none where the file has no index that can be believed.
+pub(super) async fn find(
+    reader: &mut FileReader,
+    id: &[NestedFieldRef],
+    versions: &[(NestedFieldRef, DataType)],
+    probes: &Probes,
+) -> Result<Option<Hits>> {
+    let Some(header) = Header::of_file(reader.location(), reader.footer(), reader.file_bytes(), id) else { return Ok(None) };
+    let directory = header.directory.range();
+    let directory = reader.ranges(vec![directory]).await?;
+    let Some(candidates) = index::candidates(&header, &directory[0], probes) else { return Ok(None) };
+    let blocks = index::blocks(&header, &candidates);
+    let blocks = read_blocks(reader, blocks).await?;
+    let Some(found) = index::find(&header, &candidates, &blocks) else { return Ok(None) };
+    let columns: Option<Vec<_>> = versions.iter().map(|(field, kind)| Some((header.column(field)?, kind))).collect();
+    let versions = columns
+        .map(|columns| columns.into_iter().map(|(column, kind)| index::values(&header, column, &found, kind)).collect())
+        .transpose()?;
+    Ok(Some(Hits {
+        positions: found.iter().map(|row| u64::from(row.position)).collect(),
+        keys: found.iter().map(|row| row.key).collect(),
+        versions,
+    }))
+}
+
+/// Reads blocks that lie apart, near ones together.
+async fn read_blocks(reader: &mut FileReader, blocks: Vec<(usize, Range<u64>)>) -> Result<Vec<(usize, Bytes)>> {
+    let mut spans: Vec<Range<u64>> = Vec::new();
+    let mut places = Vec::with_capacity(blocks.len());
+    for (block, range) in blocks {
+        match spans.last_mut() {
+            Some(span) if range.start <= span.end + GAP_BYTES => span.end = range.end,
+            _ => spans.push(range.clone()),
+        }
+        places.push((block, spans.len() - 1, range));
+    }
+    let starts: Vec<u64> = spans.iter().map(|span| span.start).collect();
+    let read = if spans.is_empty() { Vec::new() } else { reader.ranges(spans).await? };
+    let within = |at: u64, span: usize| usize::try_from(at - starts[span]).expect("a span that was read fits the address space");
+    Ok(places
+        .into_iter()
+        .map(|(block, span, range)| (block, read[span].slice(within(range.start, span)..within(range.end, span))))
+        .collect())
+}
