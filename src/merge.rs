@@ -101,6 +101,9 @@ pub(crate) fn merge(dedupe: &Dedupe, stored: &StoredRows, ties: Ties) -> MergeSe
             Effect::Delete => set.counts.deleted += 1,
             Effect::Noop => set.counts.noop += 1,
         }
+        if matches!(effect, Effect::Insert | Effect::Update) && dedupe.deleted().contains_key(&at) {
+            set.counts.soft_deleted += 1;
+        }
         match (effect, entry.place) {
             (Effect::Stale, Place::Written(place)) => {
                 set.own_dead.entry(place.file).or_default().insert(u64::from(place.position));

@@ -405,6 +405,7 @@ mod tests {
                     deleted: n[8],
                     noop: n[9],
                     collapsed: n[10],
+                    soft_deleted: n[11],
                 },
                 rejects: rest.2.map(|(path, records, judged_by)| PendingRejects {
                     table: "a.b".into(),

@@ -4,7 +4,9 @@
 //! bound is near so that the pull can be cut.
 
 mod buffer;
+mod carry;
 mod columns;
+mod deletes;
 pub(crate) mod pipeline;
 mod rejects;
 
@@ -17,7 +19,7 @@ use roaring::RoaringTreemap;
 use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{Config, Late, Mode};
 use crate::counts::Counts;
-use crate::decode::{Decoded, KeyDecoder, RejectReason};
+use crate::decode::{Decoded, DeletedRows, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::VersionCodec;
@@ -35,6 +37,7 @@ use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
 pub(crate) use columns::{MergeColumns, arrow_schema, key_index};
+pub(crate) use deletes::deleted_rows;
 pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.
@@ -81,6 +84,8 @@ pub(crate) struct Collected {
 pub(crate) struct Assembly<'a, C> {
     spec: &'a BatchSpec<'a>,
     columns: Option<MergeColumns<'a>>,
+    /// Rows of soft deletes.
+    deleted: Option<DeletedRows>,
     event_times: Option<(usize, VersionCodec)>,
     dedupe: Option<Dedupe>,
     buffer: Buffer,
@@ -126,6 +131,10 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 (None, Some((at, VersionCodec::new(schema.field(at).data_type().clone(), &[])?)))
             }
         };
+        let (mut columns, deleted) = (columns, deleted_rows(spec.config, spec.table)?);
+        if let (Some(columns), Some(deleted)) = (&mut columns, &deleted) {
+            columns.carried = deleted.carried().to_vec();
+        }
         let codec = columns.as_ref().map(|columns| columns.versions.as_ref()).or(event_times.as_ref().map(|(_, codec)| codec));
         let floor = |micros| codec.map_or(micros, |codec| codec.micros(codec.at_micros(micros)));
         let judge = Judge { watermark: spec.judge.watermark.map(floor), ..spec.judge };
@@ -133,6 +142,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         Ok(Self {
             spec,
             columns,
+            deleted,
             event_times,
             dedupe,
             buffer: Buffer::default(),
@@ -264,7 +274,13 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         current: &mut Buffered,
     ) -> Option<u32> {
         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
-        match dedupe.offer(key, version, (record.partition, record.offset), place) {
+        let offered = dedupe.offer(key, version, (record.partition, record.offset), place);
+        self.settle(offered, current)
+    }
+
+    /// Drops the row that lost; answers the entry of the version offered if it survives for now.
+    fn settle(&mut self, offered: Offered, current: &mut Buffered) -> Option<u32> {
+        match offered {
             Offered::First(entry) => Some(entry),
             Offered::Beaten => {
                 self.counts.duplicate += 1;
@@ -285,42 +301,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         }
     }
 
-    /// Tombstones: each is a version of the id in its key, at the record's timestamp, without a row.
-    fn deletes(&mut self, chunk: &Chunk, records: &[u32]) -> Result<()> {
-        let Some(mut columns) = self.columns.take() else {
-            return Err(Error::broken("a tombstone was taken as a delete in append mode"));
-        };
-        if columns.tombstones.is_none() {
-            let schema = self.spec.table.metadata.current_schema();
-            columns.tombstones = Some(KeyDecoder::new(schema, &columns.config.id, &self.spec.config.format)?);
-        }
-        let decoded = columns.tombstones.as_mut().expect("made above").decode(chunk, records);
-        for reject in &decoded.rejects {
-            self.reject(chunk, reject.record, reject.reason, &reject.detail);
-        }
-        let keys = columns.keys.encode(&decoded.columns)?;
-        for (row, &at) in decoded.origins.iter().enumerate() {
-            let record = &chunk.records[at as usize];
-            let Some(key) = keys.get(row) else {
-                self.reject(chunk, at, RejectReason::NoId, "an id in the record key is null or NaN");
-                continue;
-            };
-            let Some(timestamp_ms) = record.timestamp_ms else {
-                self.reject(chunk, at, RejectReason::NoEventTime, "a tombstone without a timestamp has no version");
-                continue;
-            };
-            let micros = timestamp_ms.saturating_mul(1_000);
-            if let Sorted::Take = self.judge(chunk, at, micros)
-                && !self.spec.rejects_only
-            {
-                let version = columns.versions.lowest_at(columns.versions.at_micros(micros))?;
-                self.offer(key, version, record, Place::Delete, &mut Buffered::none());
-            }
-        }
-        self.columns = Some(columns);
-        Ok(())
-    }
-
     fn reject(&mut self, chunk: &Chunk, record: u32, reason: RejectReason, detail: &str) {
         self.counts.rejected += 1;
         self.rejects.push(chunk, record, reason, detail);
@@ -339,6 +319,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     /// Whether there is nothing to search.
     pub(crate) fn head_is_empty(&self) -> bool {
         self.columns.is_none() || self.spec.live.data.is_empty()
+    }
+
+    /// Whether no row may be written before the batch is whole.
+    pub(crate) fn holds_rows(&self) -> bool {
+        self.deleted.is_some() && !self.spec.rejects_only
     }
 
     /// Bytes of rows that wait to be written.
@@ -366,10 +351,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         self.match_new_ids().await?;
         self.observer.phase(Phase::Write);
         let mut survivors = Vec::new();
-        for mut batch in std::mem::take(&mut self.buffer).into_batches() {
-            self.drop_stale(&mut batch);
-            let kept = self.with_kept_columns(&batch)?;
-            survivors.extend(batch.survivors(kept)?);
+        let mut batches = std::mem::take(&mut self.buffer).into_batches();
+        batches.iter_mut().for_each(|batch| self.drop_stale(batch));
+        self.carry_values(&mut batches)?;
+        for batch in batches {
+            survivors.extend(batch.survivors()?);
         }
         if !self.spec.table.metadata.default_sort_order().is_unsorted() {
             // Rows are in order only within one write, and each write of a sorted table makes files of its own.
@@ -423,17 +409,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 dedupe.place(entry, Place::Stale);
             }
         }
-    }
-
-    /// `unmapped = "keep"`: the stored values of columns that the job does not supply, aligned with the batch.
-    fn with_kept_columns(&self, batch: &Buffered) -> Result<Option<RecordBatch>> {
-        let Some(columns) = self.columns.as_ref().filter(|columns| !columns.kept.is_empty() && !self.kept.is_empty()) else {
-            return Ok(None);
-        };
-        let stored: Vec<Option<(usize, usize)>> = (0..batch.rows.num_rows())
-            .map(|row| batch.entry(row).and_then(|entry| self.stored.highest(entry)).map(|at| self.kept_at[at]))
-            .collect();
-        buffer::carry_over(&batch.rows, &columns.kept, &self.kept, &stored).map(Some)
     }
 
     /// v3: the row ids of the stored rows that these rows take the place of.

@@ -155,8 +155,10 @@ fn batches() -> impl Strategy<Value = BatchReport> {
     )
 }
 
-fn records(counts: [u32; 11]) -> Counts {
-    let [rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, _] = counts.map(u64::from);
-    let records = Counts { rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, read: 0 };
+fn records(counts: [u32; 12]) -> Counts {
+    let [rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, soft_deleted, _] =
+        counts.map(u64::from);
+    let records =
+        Counts { rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, soft_deleted, read: 0 };
     Counts { read: records.sum(), ..records }
 }
