@@ -8,7 +8,7 @@ use arrow::compute::interleave;
 use crate::batch::Assembly;
 use crate::batch::buffer::Buffered;
 use crate::error::{Error, Result};
-use crate::merge::{Effect, effect};
+use crate::merge::own_values;
 
 /// Batch and row of one.
 type RowAt = (usize, usize);
@@ -73,9 +73,7 @@ impl<C> Assembly<'_, C> {
     fn source(&self, entry: u32) -> Option<Source> {
         let (columns, dedupe) = (self.columns.as_ref()?, self.dedupe.as_ref()?);
         let stored = self.stored.highest(entry).map(|at| &self.stored.rows()[at].version);
-        let own = dedupe.deleted().get(&entry).and_then(Option::as_ref);
-        let own = own.filter(|own| effect(&own.version, false, stored, columns.config.ties) != Effect::Stale);
-        match own {
+        match own_values(dedupe, entry, stored, columns.config.ties) {
             Some(own) => Some(Source::Own((own.at.0 as usize, own.at.1 as usize))),
             None => self.stored_values(entry).map(Source::Stored),
         }
@@ -88,12 +86,7 @@ impl<C> Assembly<'_, C> {
 }
 
 /// Fills `columns` of `rows` with other values: row `i` takes them from batch and row `from[i]` of `values`, or stays null.
-fn carry_over(
-    rows: &RecordBatch,
-    columns: &[String],
-    values: &[&RecordBatch],
-    from: &[Option<RowAt>],
-) -> Result<RecordBatch> {
+fn carry_over(rows: &RecordBatch, columns: &[String], values: &[&RecordBatch], from: &[Option<RowAt>]) -> Result<RecordBatch> {
     let broken = |e: arrow::error::ArrowError| Error::broken(format!("carry stored values over: {e}"));
     let schema = rows.schema();
     let mut arrays: Vec<ArrayRef> = rows.columns().to_vec();

@@ -79,8 +79,7 @@ impl<C: Catalog> Assembly<'_, C> {
         let Some(rows) = rows else {
             return self.offer(key, version, record, Place::Delete, &mut Buffered::none());
         };
-        let place =
-            Place::Buffered { batch: self.buffer.next_index(), row: u32::try_from(row).expect("rows of a chunk fit") };
+        let place = Place::Buffered { batch: self.buffer.next_index(), row: u32::try_from(row).expect("rows of a chunk fit") };
         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
         let offered = dedupe.offer_deleted(key, version, (record.partition, record.offset), place);
         self.settle(offered, rows)

@@ -213,6 +213,9 @@ mod tests {
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="updated"} 1000000
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="deleted"} 0
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="noop"} 0
+        # HELP tidegate_last_run_records_soft_deleted Deletes of the last run whose row stayed: inserts and updates.
+        # TYPE tidegate_last_run_records_soft_deleted gauge
+        tidegate_last_run_records_soft_deleted{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1"} 0
         # HELP tidegate_last_run_records_read Records that the last run read.
         # TYPE tidegate_last_run_records_read gauge
         tidegate_last_run_records_read{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1"} 1234567

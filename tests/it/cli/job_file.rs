@@ -277,6 +277,28 @@ fn an_event_time_that_is_no_time() {
 }
 
 #[test]
+fn soft_deletes_without_a_flag() {
+    assert_snapshot!(mistaken("event_time =", "deletes = \"soft\"\nevent_time ="), @r#""#);
+}
+
+#[test]
+fn a_deleted_column_that_is_no_column() {
+    let flag = "tombstones = \"delete\"\ndeletes = \"soft\"\ndeleted_column = \"titel\"\nevent_time =";
+    assert_snapshot!(mistaken("event_time =", flag), @r#""#);
+}
+
+#[test]
+fn a_deleted_column_that_is_no_flag() {
+    let flag = "tombstones = \"delete\"\ndeletes = \"soft\"\ndeleted_column = \"title\"\nevent_time =";
+    assert_snapshot!(mistaken("event_time =", flag), @r#""#);
+}
+
+#[test]
+fn soft_deletes_in_append_mode() {
+    assert_snapshot!(mistaken("event_time =", "deletes = \"soft\"\nevent_time =").replace("\"merge\"", "\"append\""), @r#""#);
+}
+
+#[test]
 fn an_id_in_append_mode() {
     assert_snapshot!(mistaken(r#"mode = "merge""#, r#"mode = "append""#), @r#"
     exit code: 78
