@@ -16,15 +16,20 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Index that the next pushed batch gets.
-    pub(super) fn next_index(&self) -> u32 {
-        u32::try_from(self.batches.len()).expect("buffered batches fit")
+    /// Takes a batch; answers its index.
+    pub(super) fn push(&mut self, batch: Buffered) -> u32 {
+        self.bytes += batch.rows.get_array_memory_size() + batch.keep.len() * (size_of::<u32>() + 1);
+        self.batches.push(batch);
+        u32::try_from(self.batches.len() - 1).expect("buffered batches fit")
     }
 
-    /// Takes a batch.
-    pub(super) fn push(&mut self, batch: Buffered) {
-        self.bytes += batch.rows.get_array_memory_size() + batch.entries.capacity() * 4 + batch.keep.capacity();
-        self.batches.push(batch);
+    /// Says which entry a row belongs to; the rows of a batch are told in order. None: the row is not kept.
+    pub(super) fn push_entry(&mut self, batch: u32, row: usize, entry: Option<u32>) {
+        let batch = &mut self.batches[batch as usize];
+        batch.entries.push(entry.unwrap_or(NONE));
+        if entry.is_none() {
+            batch.keep[row] = false;
+        }
     }
 
     /// Says that a row lost to another version.
@@ -64,24 +69,6 @@ impl Buffered {
     /// Deletes that stay, every one alive.
     pub(super) fn deleted(rows: RecordBatch) -> Self {
         Self { deleted: true, ..Self::all(rows) }
-    }
-
-    /// Without rows.
-    pub(super) fn none() -> Self {
-        Self {
-            rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
-            entries: Vec::new(),
-            keep: Vec::new(),
-            deleted: false,
-        }
-    }
-
-    /// Says which entry the row belongs to; rows are told in order. None: the row is not kept.
-    pub(super) fn push_entry(&mut self, row: usize, entry: Option<u32>) {
-        self.entries.push(entry.unwrap_or(NONE));
-        if entry.is_none() {
-            self.keep[row] = false;
-        }
     }
 
     /// Says that a row is not wanted any more.

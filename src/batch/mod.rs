@@ -22,7 +22,7 @@ use crate::counts::Counts;
 use crate::decode::{Decoded, DeletedRows, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
-use crate::keys::VersionCodec;
+use crate::keys::{Keys, VersionCodec, Versions};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::Searched;
 use crate::merge::{Effect, StoredRows, effect};
@@ -30,7 +30,7 @@ use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
 use crate::offsets::Partition;
 use crate::progress::PendingRejects;
-use crate::source::{Chunk, Record};
+use crate::source::Chunk;
 use crate::storage::Store;
 use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
@@ -106,6 +106,16 @@ pub(crate) struct Assembly<'a, C> {
     observer: &'a dyn Observer,
 }
 
+/// Rows of a chunk, in the buffer and to be offered.
+struct Rows {
+    keys: Keys,
+    versions: Versions,
+    /// Index into `Chunk::records` per row, ascending.
+    origins: Vec<u32>,
+    /// Where they are in the buffer.
+    batch: u32,
+}
+
 /// What to do with one decoded row.
 enum Sorted {
     Take,
@@ -168,53 +178,68 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         for reject in &decoded.rejects {
             self.reject(chunk, reject.record, reject.reason, &reject.detail);
         }
-        if !decoded.tombstones.is_empty() {
-            self.deletes(chunk, &decoded.tombstones)?;
+        let mut tombstones = self.tombstones(chunk, &decoded.tombstones)?;
+        let rows = self.rows(chunk, decoded)?;
+        // In the order in which the records stand in the topic: a delete keeps the values of what came before it.
+        for row in 0..rows.as_ref().map_or(0, |rows| rows.origins.len()) {
+            let Some(rows) = &rows else { continue };
+            while let Some(tombstones) = tombstones.as_mut().filter(|tombstones| tombstones.is_before(rows.origins[row])) {
+                self.offer_delete(chunk, tombstones)?;
+            }
+            self.offer_row(chunk, rows, row);
         }
-        if decoded.rows.num_rows() > 0 {
-            self.rows(chunk, decoded)?;
+        while let Some(tombstones) = tombstones.as_mut().filter(|tombstones| tombstones.is_before(u32::MAX)) {
+            self.offer_delete(chunk, tombstones)?;
         }
         Ok(())
     }
 
-    fn rows(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<()> {
+    /// Takes the rows of a chunk into the buffer. In merge mode they are still to be offered.
+    fn rows(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<Option<Rows>> {
         let rows = decoded.rows;
-        let batch = self.buffer.next_index();
-        let mut buffered = Buffered::all(rows.clone());
-        let columns = self.columns.take();
-        match &columns {
-            Some(columns) => {
-                let pick = |at: &[usize]| at.iter().map(|&i| Arc::clone(rows.column(i))).collect::<Vec<ArrayRef>>();
-                let keys = columns.keys.encode(&pick(&columns.id))?;
-                let versions = columns.versions.encode(rows.column(columns.event_time), &pick(&columns.order_by))?;
-                buffered.entries.reserve(rows.num_rows());
-                for (row, &at) in decoded.origins.iter().enumerate() {
-                    let record = &chunk.records[at as usize];
-                    let entry = match (keys.get(row), versions.event_time(row)) {
-                        (None, _) => {
-                            self.reject(chunk, at, RejectReason::NoId, "an id column is null or NaN");
-                            None
-                        }
-                        (_, None) => {
-                            self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
-                            None
-                        }
-                        (Some(key), Some(time)) => match self.judge(chunk, at, columns.versions.micros(time)) {
-                            Sorted::Take if !self.spec.rejects_only => {
-                                let row = u32::try_from(row).expect("rows of a chunk fit");
-                                self.offer(key, versions.get(row as usize), record, Place::Buffered { batch, row }, &mut buffered)
-                            }
-                            Sorted::Take | Sorted::Leave => None,
-                        },
-                    };
-                    buffered.push_entry(row, entry);
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let Some(columns) = &self.columns else {
+            let mut buffered = Buffered::all(rows);
+            self.append_rows(chunk, &decoded.origins, &mut buffered)?;
+            self.buffer.push(buffered);
+            return Ok(None);
+        };
+        let pick = |at: &[usize]| at.iter().map(|&i| Arc::clone(rows.column(i))).collect::<Vec<ArrayRef>>();
+        let keys = columns.keys.encode(&pick(&columns.id))?;
+        let versions = columns.versions.encode(rows.column(columns.event_time), &pick(&columns.order_by))?;
+        let batch = self.buffer.push(Buffered::all(rows));
+        Ok(Some(Rows { keys, versions, origins: decoded.origins, batch }))
+    }
+
+    /// Judges one row and offers it; rows of a chunk come in their order.
+    fn offer_row(&mut self, chunk: &Chunk, rows: &Rows, row: usize) {
+        let at = rows.origins[row];
+        let entry = match (rows.keys.get(row), rows.versions.event_time(row)) {
+            (None, _) => {
+                self.reject(chunk, at, RejectReason::NoId, "an id column is null or NaN");
+                None
+            }
+            (_, None) => {
+                self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
+                None
+            }
+            (Some(key), Some(time)) => {
+                let micros = self.columns.as_ref().map_or(time, |columns| columns.versions.micros(time));
+                match self.judge(chunk, at, micros) {
+                    Sorted::Take if !self.spec.rejects_only => {
+                        let place = Place::Buffered { batch: rows.batch, row: u32::try_from(row).expect("rows of a chunk fit") };
+                        let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
+                        let record = &chunk.records[at as usize];
+                        let offered = dedupe.offer(key, rows.versions.get(row), (record.partition, record.offset), place);
+                        self.settle(offered)
+                    }
+                    Sorted::Take | Sorted::Leave => None,
                 }
             }
-            None => self.append_rows(chunk, &decoded.origins, &mut buffered)?,
-        }
-        self.columns = columns;
-        self.buffer.push(buffered);
-        Ok(())
+        };
+        self.buffer.push_entry(rows.batch, row, entry);
     }
 
     /// Append mode: every row stays unless its event time is late or in the future.
@@ -264,22 +289,8 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         Sorted::Take
     }
 
-    /// Offers a version; answers its entry if it survives for now.
-    fn offer(
-        &mut self,
-        key: &[u8],
-        version: crate::keys::Version,
-        record: &Record,
-        place: Place,
-        current: &mut Buffered,
-    ) -> Option<u32> {
-        let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
-        let offered = dedupe.offer(key, version, (record.partition, record.offset), place);
-        self.settle(offered, current)
-    }
-
     /// Drops the row that lost; answers the entry of the version offered if it survives for now.
-    fn settle(&mut self, offered: Offered, current: &mut Buffered) -> Option<u32> {
+    fn settle(&mut self, offered: Offered) -> Option<u32> {
         match offered {
             Offered::First(entry) => Some(entry),
             Offered::Beaten => {
@@ -289,7 +300,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             Offered::Beats(entry, beaten) => {
                 self.counts.duplicate += 1;
                 match beaten {
-                    Place::Buffered { batch, row } if batch == self.buffer.next_index() => current.drop_row(row as usize),
                     Place::Buffered { batch, row } => self.buffer.drop_row(batch, row),
                     Place::Written(place) => {
                         self.own_dead.entry(place.file).or_default().insert(u64::from(place.position));

@@ -21,6 +21,9 @@ const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(25); // Kubernetes kills after 30 s
 const MAX_FUTURE_DEFAULT: Duration = Duration::from_hours(1);
 
+/// Metadata columns of Iceberg that a flag might be called after.
+const ICEBERG_NAMES: &[&str] = &["_deleted", "_file", "_pos", "_partition", "_spec_id", "_row_id", "_last_updated_sequence_number"];
+
 pub(super) fn job_name(root: &Section<'_>) -> String {
     let parse = |name: &str| {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -117,6 +120,12 @@ fn read_soft(
     };
     let Some(column) = value.name() else { return Deletes::Hard };
     uses.push(column_use(&value, &column, Wants::Flag));
+    if ICEBERG_NAMES.contains(&column.as_str()) {
+        let message = format!(
+            "`merge.deleted_column`: `{column}` is a name of Iceberg's own, and Spark cannot read a table that has it; try `is_deleted`"
+        );
+        value.mistake(message);
+    }
     let other = if config.id.contains(&column) {
         Some("merge.id")
     } else if config.event_time == column {

@@ -12,7 +12,7 @@ COLUMNS = {
     "title": "string",
     "published_at": "timestamptz",
     "version": "long",
-    "_deleted": "boolean",
+    "is_deleted": "boolean",
     "tags": "list<string>",
     "_offset": "long",
 }
@@ -25,7 +25,7 @@ def make_soft(make_job):
     def make(version=2, layout="unpartitioned", **options):
         rules = {
             "tombstones": "delete",
-            "deleted_column": "_deleted",
+            "deleted_column": "is_deleted",
             "delay": timedelta(days=3000),
             "metadata": {"_offset": "offset"},
         }
@@ -81,7 +81,7 @@ def test_older_versions_lose_against_a_deleted_row_and_newer_ones_bring_it_back(
     assert outcomes(fourth, "updated", "soft_deleted", "inserted") == (3, 2, 0), fourth
 
     table = f"{job.warehouse.catalog}.{job.table}"
-    gone = job.warehouse.sql(f"SELECT id, title, tags FROM {table} WHERE _deleted ORDER BY id")
+    gone = job.warehouse.sql(f"SELECT id, title, tags FROM {table} WHERE is_deleted ORDER BY id")
     assert [tuple(row.values()) for row in gone] == [("d", "d v1", ["d", "x"]), ("unknown", None, None)]
     if version == 3:
         ids = [row["_row_id"] for row in job.warehouse.sql(f"SELECT _row_id FROM {table}")]
@@ -114,7 +114,7 @@ def test_versions_within_a_batch_count_as_if_each_came_alone(make_soft, bound, t
         # Deleted and back.
         *(article("v", 1), ("v", 2), article("v", 3, 3, "back")),
         # A record may set the flag itself.
-        article("w", 1, _deleted=True),
+        article("w", 1, is_deleted=True),
     )
     job.run("--drain", outcome="committed")
     job.verify()
@@ -134,18 +134,18 @@ def test_a_deleted_row_keeps_what_another_writer_stored_between_match_and_swap(m
 
     report = run_beside(job, change)
     assert outcomes(report, "updated", "inserted", "soft_deleted") == (2, 1, 2), report
-    rows = job.warehouse.sql(f"SELECT id, title, _deleted FROM {table} ORDER BY id")
+    rows = job.warehouse.sql(f"SELECT id, title, is_deleted FROM {table} ORDER BY id")
     expected = [("a", "by spark", True), ("b", "b v2", False), ("c", "c v1", False), ("new", None, True)]
     assert [tuple(row.values()) for row in rows] == expected
 
 
 def test_a_required_flag_and_a_table_that_could_not_hold_a_delete(make_job):
-    rules = {"tombstones": "delete", "deleted_column": "_deleted", "delay": timedelta(days=3000)}
+    rules = {"tombstones": "delete", "deleted_column": "is_deleted", "delay": timedelta(days=3000)}
     job = make_job(columns=dict(COLUMNS), rules=rules | {"required": ("title",)}, name="refused")
     refused = job.call("init", code=78).stderr
     assert "column `title` is required" in refused and "hint:" in refused, refused
 
-    job = make_job(columns=dict(COLUMNS), rules=rules | {"required": ("_deleted",)})
+    job = make_job(columns=dict(COLUMNS), rules=rules | {"required": ("is_deleted",)})
     job.init()
     write(job, article("a", 10), ("b", 10))
     job.go()

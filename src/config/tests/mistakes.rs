@@ -142,6 +142,10 @@ fn soft_deletes_need_a_flag_of_their_own() {
     "#);
     insta::assert_snapshot!(soft("tombstones = \"delete\"\ndeleted_colum = \"version\""), @"line 25: unknown key `deleted_colum` in [merge]; did you mean `deleted_column`?");
     insta::assert_snapshot!(flag("is_deleted"), @"line 25: `merge.deleted_column`: `is_deleted` is not a column of [table]; columns are `id`, `version`, `published_at` and `tags`");
+    insta::assert_snapshot!(flag("_deleted"), @r"
+    line 25: `merge.deleted_column`: `_deleted` is a name of Iceberg's own, and Spark cannot read a table that has it; try `is_deleted`
+    line 25: `merge.deleted_column`: `_deleted` is not a column of [table]; columns are `id`, `version`, `published_at` and `tags`
+    ");
     insta::assert_snapshot!(flag("vresion"), @"line 25: `merge.deleted_column`: `vresion` is not a column of [table]; did you mean `version`?");
     insta::assert_snapshot!(flag("version"), @"line 25: `merge.deleted_column`: column `version` has type long, but must be a boolean to say whether the row is deleted");
     insta::assert_snapshot!(flag("tags"), @"line 25: `merge.deleted_column`: column `tags` has type list, but must be a boolean to say whether the row is deleted");

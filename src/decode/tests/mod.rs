@@ -324,10 +324,10 @@ fn a_flag_is_false_where_a_record_does_not_say() {
         let schema = schema(&[("id", "string"), ("gone", of)]);
         let spec = DecodeSpec { flag: Some("gone".into()), ..spec(schema) };
         for (value, expected) in [
-            (r#"{"id":"a"}"#, "a false"),
-            (r#"{"id":"a","gone":null}"#, "a false"),
-            (r#"{"id":"a","gone":false}"#, "a false"),
-            (r#"{"id":"a","gone":true}"#, "a true"),
+            (r#"{"id":"a"}"#, "a | false"),
+            (r#"{"id":"a","gone":null}"#, "a | false"),
+            (r#"{"id":"a","gone":false}"#, "a | false"),
+            (r#"{"id":"a","gone":true}"#, "a | true"),
         ] {
             assert_eq!(row(spec.clone(), value), expected, "{of}: {value}");
         }
