@@ -26,13 +26,6 @@ pub(super) struct Tombstones {
     unfit: Peekable<IntoIter<Reject>>,
 }
 
-impl Tombstones {
-    /// Whether the next one stands before this record.
-    pub(super) fn is_before(&self, record: u32) -> bool {
-        self.origins.get(self.next).is_some_and(|&at| at < record)
-    }
-}
-
 impl<C: Catalog> Assembly<'_, C> {
     /// Decodes the deletes of a chunk; the rows of soft ones wait in the buffer like any other.
     pub(super) fn tombstones(&mut self, chunk: &Chunk, records: &[u32]) -> Result<Option<Tombstones>> {
@@ -63,8 +56,17 @@ impl<C: Catalog> Assembly<'_, C> {
         Ok(Some(Tombstones { keys, origins: decoded.origins, next: 0, batch, unfit: unfit.into_iter().peekable() }))
     }
 
+    /// Judges and offers the deletes that stand before a record of the chunk.
+    pub(super) fn offer_deletes_before(&mut self, record: u32, chunk: &Chunk, tombstones: &mut Option<Tombstones>) -> Result<()> {
+        let Some(tombstones) = tombstones else { return Ok(()) };
+        while tombstones.origins.get(tombstones.next).is_some_and(|&at| at < record) {
+            self.offer_delete(chunk, tombstones)?;
+        }
+        Ok(())
+    }
+
     /// Judges the next delete and offers it.
-    pub(super) fn offer_delete(&mut self, chunk: &Chunk, tombstones: &mut Tombstones) -> Result<()> {
+    fn offer_delete(&mut self, chunk: &Chunk, tombstones: &mut Tombstones) -> Result<()> {
         let row = tombstones.next;
         let at = tombstones.origins[row];
         tombstones.next += 1;

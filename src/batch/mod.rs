@@ -181,16 +181,13 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         let mut tombstones = self.tombstones(chunk, &decoded.tombstones)?;
         let rows = self.rows(chunk, decoded)?;
         // In the order in which the records stand in the topic: a delete keeps the values of what came before it.
-        for row in 0..rows.as_ref().map_or(0, |rows| rows.origins.len()) {
-            let Some(rows) = &rows else { continue };
-            while let Some(tombstones) = tombstones.as_mut().filter(|tombstones| tombstones.is_before(rows.origins[row])) {
-                self.offer_delete(chunk, tombstones)?;
+        if let Some(rows) = &rows {
+            for (row, &at) in rows.origins.iter().enumerate() {
+                self.offer_deletes_before(at, chunk, &mut tombstones)?;
+                self.offer_row(chunk, rows, row);
             }
-            self.offer_row(chunk, rows, row);
         }
-        while let Some(tombstones) = tombstones.as_mut().filter(|tombstones| tombstones.is_before(u32::MAX)) {
-            self.offer_delete(chunk, tombstones)?;
-        }
+        self.offer_deletes_before(u32::MAX, chunk, &mut tombstones)?;
         Ok(())
     }
 
