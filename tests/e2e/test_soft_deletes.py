@@ -22,14 +22,20 @@ COLUMNS = {
 def make_soft(make_job):
     """Jobs with soft deletes; two years of event times, so nothing is late."""
 
-    def make(version=2, layout="unpartitioned", **options):
+    def make(version=2, layout="unpartitioned", properties=(), **options):
         rules = {
             "tombstones": "delete",
             "deleted_column": "is_deleted",
             "delay": timedelta(days=3000),
             "metadata": {"_offset": "offset"},
         }
-        sections = {"table": {"format_version": version, "partition_by": LAYOUTS[layout]}}
+        sections = {
+            "table": {
+                "format_version": version,
+                "partition_by": LAYOUTS[layout],
+                "properties": dict(properties),
+            }
+        }
         job = make_job(
             columns=dict(COLUMNS),
             rules=rules | options.pop("rules", {}),
@@ -60,9 +66,13 @@ def outcomes(report, *names):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("version", [2, 3])
-def test_older_versions_lose_against_a_deleted_row_and_newer_ones_bring_it_back(make_soft, version, layout):
-    job = make_soft(version, layout)
+@pytest.mark.parametrize(
+    ("version", "mode"), [(2, "merge-on-read"), (3, "merge-on-read"), (2, "copy-on-write")]
+)
+def test_older_versions_lose_against_a_deleted_row_and_newer_ones_bring_it_back(
+    make_soft, version, mode, layout
+):
+    job = make_soft(version, layout, properties={"write.merge.mode": mode})
     write(job, *(article(id, 10, 1, tags=[id, "x"]) for id in "abcdef"))
     job.go()
 
