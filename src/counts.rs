@@ -22,9 +22,9 @@ pub struct Counts {
     pub duplicate: u64,
     /// Beaten by the stored version.
     pub stale: u64,
-    /// New rows.
+    /// New rows; also those of soft deletes of ids that the table did not hold.
     pub inserted: u64,
-    /// Rows that replace a stored one.
+    /// Rows that replace a stored one; also those of soft deletes.
     pub updated: u64,
     /// Stored rows taken out by a delete.
     pub deleted: u64,
@@ -32,6 +32,8 @@ pub struct Counts {
     pub noop: u64,
     /// Extra live rows of an id that were taken out with an update or delete. Not an outcome of a record.
     pub collapsed: u64,
+    /// Soft deletes among `inserted` and `updated`: rows that stay with their flag set. Not an outcome of their own.
+    pub soft_deleted: u64,
 }
 
 impl Counts {
@@ -54,7 +56,7 @@ impl Counts {
     }
 
     /// Each count with its name, as in the snapshot summary after `tidegate.records.`.
-    pub fn named(&self) -> [(&'static str, u64); 11] {
+    pub fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("read", self.read),
             ("rejected", self.rejected),
@@ -67,6 +69,7 @@ impl Counts {
             ("deleted", self.deleted),
             ("noop", self.noop),
             ("collapsed", self.collapsed),
+            ("soft-deleted", self.soft_deleted),
         ]
     }
 
@@ -85,6 +88,7 @@ impl Counts {
             deleted: count("deleted"),
             noop: count("noop"),
             collapsed: count("collapsed"),
+            soft_deleted: count("soft-deleted"),
         }
     }
 }
@@ -102,5 +106,6 @@ impl AddAssign for Counts {
         self.deleted += other.deleted;
         self.noop += other.noop;
         self.collapsed += other.collapsed;
+        self.soft_deleted += other.soft_deleted;
     }
 }

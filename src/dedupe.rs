@@ -4,6 +4,7 @@
 //! columns, then partition and offset), so the survivor is the same however the batch was read.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use crate::config::Ties;
 use crate::keys::{KeyMap, Version};
@@ -17,6 +18,17 @@ pub(crate) struct Dedupe {
     entries: Vec<Entry>,
     ties: Ties,
     order_bytes: usize,
+    /// Survivors that are deletes whose row stays, and whose values within the batch it keeps, if any.
+    deleted: BTreeMap<u32, Option<Values>>,
+}
+
+/// A row of the batch whose values a deleted row keeps, unless the table holds a higher version than this.
+#[derive(Debug, Clone)]
+pub(crate) struct Values {
+    /// Its declared columns.
+    pub(crate) version: Version,
+    /// Batch of the buffer and row in it.
+    pub(crate) at: (u32, u32),
 }
 
 /// The surviving version of one id.
@@ -59,20 +71,58 @@ pub(crate) enum Offered {
     Beaten,
 }
 
+/// What became of a version, with the one that it beat.
+enum Contest {
+    First(u32),
+    Beats(u32, Entry),
+    Beaten,
+}
+
 impl Dedupe {
     /// An empty batch.
     pub(crate) fn new(ties: Ties) -> Self {
-        Self { keys: KeyMap::default(), entries: Vec::new(), ties, order_bytes: 0 }
+        Self { keys: KeyMap::default(), entries: Vec::new(), ties, order_bytes: 0, deleted: BTreeMap::new() }
     }
 
     /// Offers one version of an id.
     pub(crate) fn offer(&mut self, key: &[u8], version: Version, arrival: (Partition, Offset), place: Place) -> Offered {
+        match self.contest(key, version, arrival, place) {
+            Contest::First(at) => Offered::First(at),
+            Contest::Beaten => Offered::Beaten,
+            Contest::Beats(at, beaten) => {
+                self.deleted.remove(&at);
+                Offered::Beats(at, beaten.place)
+            }
+        }
+    }
+
+    /// Offers a delete whose row stays. It keeps the values of the version that it beats, or those that one kept in its turn: the
+    /// same as if every record had been a batch of its own.
+    pub(crate) fn offer_deleted(&mut self, key: &[u8], version: Version, arrival: (Partition, Offset), place: Place) -> Offered {
+        match self.contest(key, version, arrival, place) {
+            Contest::First(at) => {
+                self.deleted.insert(at, None);
+                Offered::First(at)
+            }
+            Contest::Beaten => Offered::Beaten,
+            Contest::Beats(at, beaten) => {
+                let values = self.deleted.remove(&at).unwrap_or(match beaten.place {
+                    Place::Buffered { batch, row } => Some(Values { version: beaten.version, at: (batch, row) }),
+                    Place::Written(_) | Place::Stale | Place::Delete => None,
+                });
+                self.deleted.insert(at, values);
+                Offered::Beats(at, beaten.place)
+            }
+        }
+    }
+
+    fn contest(&mut self, key: &[u8], version: Version, arrival: (Partition, Offset), place: Place) -> Contest {
         let (at, new) = self.keys.insert(key);
         self.order_bytes += version.order.len();
         let entry = Entry { version, arrival, place };
         if new {
             self.entries.push(entry);
-            return Offered::First(at);
+            return Contest::First(at);
         }
         let survivor = &mut self.entries[at as usize];
         let beats = match entry.version.cmp(&survivor.version) {
@@ -83,7 +133,7 @@ impl Dedupe {
                 Ties::Keep => entry.arrival < survivor.arrival,
             },
         };
-        if beats { Offered::Beats(at, std::mem::replace(survivor, entry).place) } else { Offered::Beaten }
+        if beats { Contest::Beats(at, std::mem::replace(survivor, entry)) } else { Contest::Beaten }
     }
 
     /// Lends the ids out; nothing may be offered until they are restored.
@@ -107,6 +157,11 @@ impl Dedupe {
         &self.entries
     }
 
+    /// Survivors that are deletes whose row stays, with the row of the batch whose values they keep, if any.
+    pub(crate) fn deleted(&self) -> &BTreeMap<u32, Option<Values>> {
+        &self.deleted
+    }
+
     /// Says where a survivor's row has gone.
     pub(crate) fn place(&mut self, entry: u32, place: Place) {
         self.entries[entry as usize].place = place;
@@ -115,14 +170,14 @@ impl Dedupe {
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
         // Each boxed order costs an allocation of at least 16 bytes beside its bytes.
-        self.keys.memory() + self.entries.capacity() * size_of::<Entry>() + self.order_bytes + self.entries.len() * 16
+        let entries = self.entries.capacity() * size_of::<Entry>() + self.order_bytes + self.entries.len() * 16;
+        // A node of the tree is seldom more than half empty.
+        self.keys.memory() + entries + self.deleted.len() * 2 * size_of::<(u32, Option<Values>)>()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use proptest::prelude::*;
 

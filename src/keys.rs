@@ -4,8 +4,12 @@
 //! run and are never stored.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, StringArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Float32Array, Float64Array, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray, new_null_array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -13,7 +17,7 @@ use arrow::util::display::array_value_to_string;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// Encodes the id columns of a batch.
 #[derive(Debug)]
@@ -186,6 +190,21 @@ impl VersionCodec {
             DataType::Timestamp(TimeUnit::Nanosecond, _) => event_time.div_euclid(1_000),
             _ => event_time,
         }
+    }
+
+    /// Event times of this codec's unit as a column.
+    pub(crate) fn column(&self, event_times: Vec<i64>) -> Result<ArrayRef> {
+        Ok(match &self.event_time {
+            DataType::Date32 => {
+                let days = event_times.into_iter().map(i32::try_from).collect::<std::result::Result<Vec<_>, _>>();
+                Arc::new(Date32Array::from(days.doing(|| "count the days of an event time")?))
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+                Arc::new(TimestampNanosecondArray::from(event_times).with_timezone_opt(zone.clone()))
+            }
+            DataType::Timestamp(_, zone) => Arc::new(TimestampMicrosecondArray::from(event_times).with_timezone_opt(zone.clone())),
+            other => return Err(Error::broken(format!("event time of type {other}"))),
+        })
     }
 
     /// A time in µs since the epoch in this codec's unit, rounded down.

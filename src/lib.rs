@@ -66,6 +66,9 @@
 //! share of `limits.memory_limit`, are matched against the head, and are written; a row that a later version beats after that is
 //! taken out in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
 //!
+//! With `deletes = "soft"` no row is written before the batch is whole, since a deleted row may keep the values of any row that came
+//! before it: such a batch is cut when its rows fill their share.
+//!
 //! Data files are kept over commit retries: on a new head only the match, the merge and the deletes are made again. What cannot be
 //! kept (another schema, another partition spec, a row that was not written since an earlier head beat it) sends the batch through
 //! the pull again.

@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 
 use crate::config::Ties;
 use crate::counts::Counts;
-use crate::dedupe::{Dedupe, Place};
+use crate::dedupe::{Dedupe, Place, Values};
 use crate::keys::Version;
 use crate::live::lookup::Stored;
 
@@ -36,6 +36,12 @@ pub(crate) fn effect(incoming: &Version, delete: bool, stored: Option<&Version>,
         Some(_) if delete => Effect::Delete,
         Some(_) => Effect::Update,
     }
+}
+
+/// The row of the batch whose values a deleted row keeps; none: those of the stored row, if there is one.
+pub(crate) fn own_values<'a>(dedupe: &'a Dedupe, entry: u32, stored: Option<&Version>, ties: Ties) -> Option<&'a Values> {
+    let own = dedupe.deleted().get(&entry)?.as_ref()?;
+    (effect(&own.version, false, stored, ties) != Effect::Stale).then_some(own)
 }
 
 /// The rows of the head that share an id with the batch, found by entry.
@@ -100,6 +106,9 @@ pub(crate) fn merge(dedupe: &Dedupe, stored: &StoredRows, ties: Ties) -> MergeSe
             Effect::Stale => set.counts.stale += 1,
             Effect::Delete => set.counts.deleted += 1,
             Effect::Noop => set.counts.noop += 1,
+        }
+        if matches!(effect, Effect::Insert | Effect::Update) && dedupe.deleted().contains_key(&at) {
+            set.counts.soft_deleted += 1;
         }
         match (effect, entry.place) {
             (Effect::Stale, Place::Written(place)) => {
@@ -235,6 +244,89 @@ mod tests {
             parts.sort_unstable();
             prop_assert_eq!(&parts, &whole);
             prop_assert_eq!(again.inserted, 0);
+        }
+    }
+
+    /// A row of a table with soft deletes: id, version, flag, and the offset of the record that its values came with.
+    type Flagged = (u8, i64, bool, Option<i64>);
+
+    /// One batch of (id, event time, delete) merged into the table; every record is a row of the one buffered batch.
+    fn apply_soft(table: &mut Vec<Flagged>, batch: &[(u8, i64, bool, u32)], ties: Ties) -> Counts {
+        let mut dedupe = Dedupe::new(ties);
+        for &(id, time, delete, offset) in batch {
+            let place = Place::Buffered { batch: 0, row: offset };
+            let arrival = (0, i64::from(offset));
+            match delete {
+                true => dedupe.offer_deleted(&[id], version(time), arrival, place),
+                false => dedupe.offer(&[id], version(time), arrival, place),
+            };
+        }
+        let mut stored = StoredRows::default();
+        let rows = table.iter().enumerate().filter_map(|(row, &(id, time, ..))| {
+            let key = dedupe.keys().get(&[id])?;
+            Some(Stored { key, data: 0, position: row as u64, version: version(time), row_id: None })
+        });
+        stored.extend(rows.collect());
+        let (mut come, mut written) = (Vec::new(), 0);
+        for at in 0..u32::try_from(dedupe.entries().len()).unwrap() {
+            let Place::Buffered { row: offset, .. } = dedupe.entries()[at as usize].place else { unreachable!() };
+            let highest = stored.highest(at).map(|i| &stored.rows()[i]);
+            let time = dedupe.entries()[at as usize].version.event_time;
+            let delete = dedupe.deleted().contains_key(&at);
+            let values = match own_values(&dedupe, at, highest.map(|row| &row.version), ties) {
+                Some(own) => Some(i64::from(own.at.1)),
+                None if delete => highest.and_then(|row| table[usize::try_from(row.position).unwrap()].3),
+                None => Some(i64::from(offset)),
+            };
+            come.push((dedupe.keys().key(at)[0], time, delete, values));
+            dedupe.place(at, Place::Written(RowPlace { file: 0, position: written }));
+            written += 1;
+        }
+        let set = merge(&dedupe, &stored, ties);
+        let dead = set.dead.get(&0).cloned().unwrap_or_default();
+        let own_dead = set.own_dead.get(&0).cloned().unwrap_or_default();
+        let old = table.iter().zip(0..).filter(|(_, at)| !dead.contains(*at)).map(|(row, _)| *row);
+        let new = come.iter().zip(0..).filter(|(_, at)| !own_dead.contains(*at)).map(|(row, _)| *row);
+        *table = old.chain(new).collect();
+        table.sort_unstable();
+        set.counts
+    }
+
+    proptest! {
+        /// Against a dictionary that takes one record after the other: however the records are cut into batches, the rows, their
+        /// flags and the values that deleted rows kept are the same, no older version comes back, and a batch run again adds nothing.
+        #[test]
+        fn soft_deletes_are_the_models_wherever_batches_are_cut(
+            records in prop::collection::vec((0..4_u8, 0..6_i64, any::<bool>()), 0..40),
+            cuts in prop::collection::vec(0..40_usize, 0..4),
+            keep in any::<bool>(),
+        ) {
+            let ties = if keep { Ties::Keep } else { Ties::Replace };
+            let mut model: BTreeMap<u8, (i64, bool, Option<i64>)> = BTreeMap::new();
+            for (offset, &(id, time, delete)) in (0..).zip(&records) {
+                let stored = model.get(&id).copied();
+                if stored.is_none_or(|(t, ..)| time > t || (time == t && !keep)) {
+                    let values = if delete { stored.and_then(|(_, _, values)| values) } else { Some(offset) };
+                    model.insert(id, (time, delete, values));
+                }
+            }
+            let model: Vec<Flagged> = model.into_iter().map(|(id, (time, flag, values))| (id, time, flag, values)).collect();
+
+            let records: Vec<_> = (0..).zip(records).map(|(offset, (id, time, delete))| (id, time, delete, offset)).collect();
+            let cuts = cuts.into_iter().map(|cut| cut.min(records.len())).chain([0, records.len()]);
+            let cuts: Vec<_> = std::collections::BTreeSet::from_iter(cuts).into_iter().collect();
+            let mut table = Vec::new();
+            for cut in cuts.windows(2) {
+                let (batch, before) = (&records[cut[0]..cut[1]], table.len() as i64);
+                let counts = apply_soft(&mut table, batch, ties);
+                prop_assert_eq!(table.len() as i64, before + counts.rows_moved());
+                prop_assert_eq!(counts.deleted + counts.noop, 0);
+                prop_assert!(counts.soft_deleted <= counts.inserted + counts.updated);
+            }
+            prop_assert_eq!(&table, &model);
+            let again = apply_soft(&mut table, &records, ties);
+            prop_assert_eq!(again.inserted, 0);
+            prop_assert_eq!(&table, &model);
         }
     }
 

@@ -370,7 +370,7 @@ mod tests {
             prop::collection::btree_map(0..9_i32, 0..i32::MAX, 0..3),
         );
         let times = (prop::option::of(any::<i64>()), prop::collection::btree_map(0..9_i32, any::<i64>(), 0..4), any::<i64>());
-        let rest = (any::<bool>(), any::<[u32; 11]>(), prop::option::of((".{0,9}", any::<u64>(), prop::option::of(any::<i64>()))));
+        let rest = (any::<bool>(), any::<[u32; 12]>(), prop::option::of((".{0,9}", any::<u64>(), prop::option::of(any::<i64>()))));
         (identity, positions, times, rest).prop_map(|(identity, positions, times, rest)| {
             let (job, epoch, batch, topic, topic_id, cluster_id) = identity;
             let (start, end, skipped, leader_epochs) = positions;
@@ -405,6 +405,7 @@ mod tests {
                     deleted: n[8],
                     noop: n[9],
                     collapsed: n[10],
+                    soft_deleted: n[11],
                 },
                 rejects: rest.2.map(|(path, records, judged_by)| PendingRejects {
                     table: "a.b".into(),

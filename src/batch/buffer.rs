@@ -1,7 +1,7 @@
 //! Rows that wait in memory to be written, and which of them still matter.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{concat_batches, filter_record_batch, interleave};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
 
 use crate::error::{Error, Result};
 
@@ -16,15 +16,20 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Index that the next pushed batch gets.
-    pub(super) fn next_index(&self) -> u32 {
-        u32::try_from(self.batches.len()).expect("buffered batches fit")
+    /// Takes a batch; answers its index.
+    pub(super) fn push(&mut self, batch: Buffered) -> u32 {
+        self.bytes += batch.rows.get_array_memory_size() + batch.keep.len() * (size_of::<u32>() + 1);
+        self.batches.push(batch);
+        u32::try_from(self.batches.len() - 1).expect("buffered batches fit")
     }
 
-    /// Takes a batch.
-    pub(super) fn push(&mut self, batch: Buffered) {
-        self.bytes += batch.rows.get_array_memory_size() + batch.entries.capacity() * 4 + batch.keep.capacity();
-        self.batches.push(batch);
+    /// Says which entry a row belongs to; the rows of a batch are told in order. None: the row is not kept.
+    pub(super) fn push_entry(&mut self, batch: u32, row: usize, entry: Option<u32>) {
+        let batch = &mut self.batches[batch as usize];
+        batch.entries.push(entry.unwrap_or(NONE));
+        if entry.is_none() {
+            batch.keep[row] = false;
+        }
     }
 
     /// Says that a row lost to another version.
@@ -51,30 +56,19 @@ pub(super) struct Buffered {
     /// Entry of each row in merge mode; empty in append mode.
     pub(super) entries: Vec<u32>,
     keep: Vec<bool>,
+    deleted: bool,
 }
 
 impl Buffered {
     /// With every row alive.
     pub(super) fn all(rows: RecordBatch) -> Self {
         let keep = vec![true; rows.num_rows()];
-        Self { rows, entries: Vec::new(), keep }
+        Self { rows, entries: Vec::new(), keep, deleted: false }
     }
 
-    /// Without rows.
-    pub(super) fn none() -> Self {
-        Self {
-            rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
-            entries: Vec::new(),
-            keep: Vec::new(),
-        }
-    }
-
-    /// Says which entry the row belongs to; rows are told in order. None: the row is not kept.
-    pub(super) fn push_entry(&mut self, row: usize, entry: Option<u32>) {
-        self.entries.push(entry.unwrap_or(NONE));
-        if entry.is_none() {
-            self.keep[row] = false;
-        }
+    /// Deletes that stay, every one alive.
+    pub(super) fn deleted(rows: RecordBatch) -> Self {
+        Self { deleted: true, ..Self::all(rows) }
     }
 
     /// Says that a row is not wanted any more.
@@ -92,9 +86,19 @@ impl Buffered {
         (self.keep[row] && !self.entries.is_empty()).then(|| self.entries[row])
     }
 
-    /// The rows still wanted, with their entries; `rows` takes the place of the decoded ones. None where no row is left.
-    pub(super) fn survivors(self, rows: Option<RecordBatch>) -> Result<Option<(RecordBatch, Vec<u32>)>> {
-        let rows = rows.unwrap_or(self.rows);
+    /// Entry that a row had when it came, even if another version beat it since.
+    pub(super) fn first_entry(&self, row: usize) -> Option<u32> {
+        self.entries.get(row).copied().filter(|&entry| entry != NONE)
+    }
+
+    /// Whether the rows are deletes that stay.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// The rows still wanted, with their entries. None where no row is left.
+    pub(super) fn survivors(self) -> Result<Option<(RecordBatch, Vec<u32>)>> {
+        let rows = self.rows;
         let alive = self.keep.iter().filter(|&&keep| keep).count();
         if alive == 0 {
             return Ok(None);
@@ -107,31 +111,6 @@ impl Buffered {
             filter_record_batch(&rows, &BooleanArray::from(self.keep)).map_err(|e| Error::broken(format!("filter rows: {e}")))?;
         Ok(Some((rows, entries)))
     }
-}
-
-/// Fills `columns` of `rows` with stored values: row `i` takes them from batch and row `stored[i]` of `kept`, or stays null.
-pub(super) fn carry_over(
-    rows: &RecordBatch,
-    columns: &[String],
-    kept: &[RecordBatch],
-    stored: &[Option<(usize, usize)>],
-) -> Result<RecordBatch> {
-    let broken = |e: arrow::error::ArrowError| Error::broken(format!("carry stored values over: {e}"));
-    let schema = rows.schema();
-    let mut arrays: Vec<ArrayRef> = rows.columns().to_vec();
-    for name in columns {
-        let at = schema.index_of(name).map_err(broken)?;
-        let null = new_null_array(schema.field(at).data_type(), 1);
-        let mut sources: Vec<&dyn Array> = vec![null.as_ref()];
-        for batch in kept {
-            sources
-                .push(batch.column_by_name(name).ok_or_else(|| Error::broken(format!("no stored values of `{name}`")))?.as_ref());
-        }
-        let picks: Vec<(usize, usize)> =
-            stored.iter().map(|stored| stored.map_or((0, 0), |(batch, row)| (batch + 1, row))).collect();
-        arrays[at] = interleave(&sources, &picks).map_err(broken)?;
-    }
-    RecordBatch::try_new(schema, arrays).map_err(broken)
 }
 
 /// All rows and their entries as one batch.

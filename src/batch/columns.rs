@@ -30,6 +30,8 @@ pub(crate) struct MergeColumns<'a> {
     pub(crate) order_by: Vec<usize>,
     /// Columns whose stored values an update carries over.
     pub(crate) kept: Vec<String>,
+    /// Columns whose values a soft delete carries over; those of `kept` are among them.
+    pub(super) carried: Vec<String>,
 }
 
 impl<'a> MergeColumns<'a> {
@@ -51,6 +53,7 @@ impl<'a> MergeColumns<'a> {
             id,
             event_time,
             order_by,
+            carried: Vec::new(),
             kept: if merge.unmapped == Unmapped::Keep { unsupplied } else { Vec::new() },
         })
     }
@@ -78,7 +81,7 @@ impl<'a> MergeColumns<'a> {
             order_by: self.config.order_by.clone(),
             keys: Arc::clone(&self.keys),
             versions: Arc::clone(&self.versions),
-            kept: self.kept.clone(),
+            kept: if dedupe.deleted().is_empty() { self.kept.clone() } else { self.carried.clone() },
             min_event_time: watermark.map(|micros| self.versions.at_micros(micros)),
         };
         // The searching tasks share the ids, and give them back when they have ended.

@@ -4,7 +4,9 @@
 //! bound is near so that the pull can be cut.
 
 mod buffer;
+mod carry;
 mod columns;
+mod deletes;
 pub(crate) mod pipeline;
 mod rejects;
 
@@ -17,10 +19,10 @@ use roaring::RoaringTreemap;
 use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{Config, Late, Mode};
 use crate::counts::Counts;
-use crate::decode::{Decoded, KeyDecoder, RejectReason};
+use crate::decode::{Decoded, DeletedRows, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
-use crate::keys::VersionCodec;
+use crate::keys::{Keys, VersionCodec, Versions};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::Searched;
 use crate::merge::{Effect, StoredRows, effect};
@@ -28,13 +30,14 @@ use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
 use crate::offsets::Partition;
 use crate::progress::PendingRejects;
-use crate::source::{Chunk, Record};
+use crate::source::Chunk;
 use crate::storage::Store;
 use crate::watermark::{Judge, Verdict};
 use crate::write::{DataWriter, WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
 pub(crate) use columns::{MergeColumns, arrow_schema, key_index};
+pub(crate) use deletes::deleted_rows;
 pub(crate) use rejects::RejectSink;
 
 /// What a batch is judged and written by.
@@ -81,6 +84,8 @@ pub(crate) struct Collected {
 pub(crate) struct Assembly<'a, C> {
     spec: &'a BatchSpec<'a>,
     columns: Option<MergeColumns<'a>>,
+    /// Rows of soft deletes.
+    deleted: Option<DeletedRows>,
     event_times: Option<(usize, VersionCodec)>,
     dedupe: Option<Dedupe>,
     buffer: Buffer,
@@ -99,6 +104,16 @@ pub(crate) struct Assembly<'a, C> {
     /// Compares at the precision of the event-time column.
     judge: Judge,
     observer: &'a dyn Observer,
+}
+
+/// Rows of a chunk, in the buffer and to be offered.
+struct Rows {
+    keys: Keys,
+    versions: Versions,
+    /// Index into `Chunk::records` per row, ascending.
+    origins: Vec<u32>,
+    /// Where they are in the buffer.
+    batch: u32,
 }
 
 /// What to do with one decoded row.
@@ -126,6 +141,10 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 (None, Some((at, VersionCodec::new(schema.field(at).data_type().clone(), &[])?)))
             }
         };
+        let (mut columns, deleted) = (columns, deleted_rows(spec.config, spec.table)?);
+        if let (Some(columns), Some(deleted)) = (&mut columns, &deleted) {
+            columns.carried = deleted.carried().to_vec();
+        }
         let codec = columns.as_ref().map(|columns| columns.versions.as_ref()).or(event_times.as_ref().map(|(_, codec)| codec));
         let floor = |micros| codec.map_or(micros, |codec| codec.micros(codec.at_micros(micros)));
         let judge = Judge { watermark: spec.judge.watermark.map(floor), ..spec.judge };
@@ -133,6 +152,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         Ok(Self {
             spec,
             columns,
+            deleted,
             event_times,
             dedupe,
             buffer: Buffer::default(),
@@ -158,53 +178,65 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         for reject in &decoded.rejects {
             self.reject(chunk, reject.record, reject.reason, &reject.detail);
         }
-        if !decoded.tombstones.is_empty() {
-            self.deletes(chunk, &decoded.tombstones)?;
+        let mut tombstones = self.tombstones(chunk, &decoded.tombstones)?;
+        let rows = self.rows(chunk, decoded)?;
+        // In the order in which the records stand in the topic: a delete keeps the values of what came before it.
+        if let Some(rows) = &rows {
+            for (row, &at) in rows.origins.iter().enumerate() {
+                self.offer_deletes_before(at, chunk, &mut tombstones)?;
+                self.offer_row(chunk, rows, row);
+            }
         }
-        if decoded.rows.num_rows() > 0 {
-            self.rows(chunk, decoded)?;
-        }
+        self.offer_deletes_before(u32::MAX, chunk, &mut tombstones)?;
         Ok(())
     }
 
-    fn rows(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<()> {
+    /// Takes the rows of a chunk into the buffer. In merge mode they are still to be offered.
+    fn rows(&mut self, chunk: &Chunk, decoded: Decoded) -> Result<Option<Rows>> {
         let rows = decoded.rows;
-        let batch = self.buffer.next_index();
-        let mut buffered = Buffered::all(rows.clone());
-        let columns = self.columns.take();
-        match &columns {
-            Some(columns) => {
-                let pick = |at: &[usize]| at.iter().map(|&i| Arc::clone(rows.column(i))).collect::<Vec<ArrayRef>>();
-                let keys = columns.keys.encode(&pick(&columns.id))?;
-                let versions = columns.versions.encode(rows.column(columns.event_time), &pick(&columns.order_by))?;
-                buffered.entries.reserve(rows.num_rows());
-                for (row, &at) in decoded.origins.iter().enumerate() {
-                    let record = &chunk.records[at as usize];
-                    let entry = match (keys.get(row), versions.event_time(row)) {
-                        (None, _) => {
-                            self.reject(chunk, at, RejectReason::NoId, "an id column is null or NaN");
-                            None
-                        }
-                        (_, None) => {
-                            self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
-                            None
-                        }
-                        (Some(key), Some(time)) => match self.judge(chunk, at, columns.versions.micros(time)) {
-                            Sorted::Take if !self.spec.rejects_only => {
-                                let row = u32::try_from(row).expect("rows of a chunk fit");
-                                self.offer(key, versions.get(row as usize), record, Place::Buffered { batch, row }, &mut buffered)
-                            }
-                            Sorted::Take | Sorted::Leave => None,
-                        },
-                    };
-                    buffered.push_entry(row, entry);
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let Some(columns) = &self.columns else {
+            let mut buffered = Buffered::all(rows);
+            self.append_rows(chunk, &decoded.origins, &mut buffered)?;
+            self.buffer.push(buffered);
+            return Ok(None);
+        };
+        let pick = |at: &[usize]| at.iter().map(|&i| Arc::clone(rows.column(i))).collect::<Vec<ArrayRef>>();
+        let keys = columns.keys.encode(&pick(&columns.id))?;
+        let versions = columns.versions.encode(rows.column(columns.event_time), &pick(&columns.order_by))?;
+        let batch = self.buffer.push(Buffered::all(rows));
+        Ok(Some(Rows { keys, versions, origins: decoded.origins, batch }))
+    }
+
+    /// Judges one row and offers it; rows of a chunk come in their order.
+    fn offer_row(&mut self, chunk: &Chunk, rows: &Rows, row: usize) {
+        let at = rows.origins[row];
+        let entry = match (rows.keys.get(row), rows.versions.event_time(row)) {
+            (None, _) => {
+                self.reject(chunk, at, RejectReason::NoId, "an id column is null or NaN");
+                None
+            }
+            (_, None) => {
+                self.reject(chunk, at, RejectReason::NoEventTime, "the event time is null");
+                None
+            }
+            (Some(key), Some(time)) => {
+                let micros = self.columns.as_ref().map_or(time, |columns| columns.versions.micros(time));
+                match self.judge(chunk, at, micros) {
+                    Sorted::Take if !self.spec.rejects_only => {
+                        let place = Place::Buffered { batch: rows.batch, row: u32::try_from(row).expect("rows of a chunk fit") };
+                        let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
+                        let record = &chunk.records[at as usize];
+                        let offered = dedupe.offer(key, rows.versions.get(row), (record.partition, record.offset), place);
+                        self.settle(offered)
+                    }
+                    Sorted::Take | Sorted::Leave => None,
                 }
             }
-            None => self.append_rows(chunk, &decoded.origins, &mut buffered)?,
-        }
-        self.columns = columns;
-        self.buffer.push(buffered);
-        Ok(())
+        };
+        self.buffer.push_entry(rows.batch, row, entry);
     }
 
     /// Append mode: every row stays unless its event time is late or in the future.
@@ -254,17 +286,9 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         Sorted::Take
     }
 
-    /// Offers a version; answers its entry if it survives for now.
-    fn offer(
-        &mut self,
-        key: &[u8],
-        version: crate::keys::Version,
-        record: &Record,
-        place: Place,
-        current: &mut Buffered,
-    ) -> Option<u32> {
-        let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
-        match dedupe.offer(key, version, (record.partition, record.offset), place) {
+    /// Drops the row that lost; answers the entry of the version offered if it survives for now.
+    fn settle(&mut self, offered: Offered) -> Option<u32> {
+        match offered {
             Offered::First(entry) => Some(entry),
             Offered::Beaten => {
                 self.counts.duplicate += 1;
@@ -273,7 +297,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             Offered::Beats(entry, beaten) => {
                 self.counts.duplicate += 1;
                 match beaten {
-                    Place::Buffered { batch, row } if batch == self.buffer.next_index() => current.drop_row(row as usize),
                     Place::Buffered { batch, row } => self.buffer.drop_row(batch, row),
                     Place::Written(place) => {
                         self.own_dead.entry(place.file).or_default().insert(u64::from(place.position));
@@ -283,42 +306,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 Some(entry)
             }
         }
-    }
-
-    /// Tombstones: each is a version of the id in its key, at the record's timestamp, without a row.
-    fn deletes(&mut self, chunk: &Chunk, records: &[u32]) -> Result<()> {
-        let Some(mut columns) = self.columns.take() else {
-            return Err(Error::broken("a tombstone was taken as a delete in append mode"));
-        };
-        if columns.tombstones.is_none() {
-            let schema = self.spec.table.metadata.current_schema();
-            columns.tombstones = Some(KeyDecoder::new(schema, &columns.config.id, &self.spec.config.format)?);
-        }
-        let decoded = columns.tombstones.as_mut().expect("made above").decode(chunk, records);
-        for reject in &decoded.rejects {
-            self.reject(chunk, reject.record, reject.reason, &reject.detail);
-        }
-        let keys = columns.keys.encode(&decoded.columns)?;
-        for (row, &at) in decoded.origins.iter().enumerate() {
-            let record = &chunk.records[at as usize];
-            let Some(key) = keys.get(row) else {
-                self.reject(chunk, at, RejectReason::NoId, "an id in the record key is null or NaN");
-                continue;
-            };
-            let Some(timestamp_ms) = record.timestamp_ms else {
-                self.reject(chunk, at, RejectReason::NoEventTime, "a tombstone without a timestamp has no version");
-                continue;
-            };
-            let micros = timestamp_ms.saturating_mul(1_000);
-            if let Sorted::Take = self.judge(chunk, at, micros)
-                && !self.spec.rejects_only
-            {
-                let version = columns.versions.lowest_at(columns.versions.at_micros(micros))?;
-                self.offer(key, version, record, Place::Delete, &mut Buffered::none());
-            }
-        }
-        self.columns = Some(columns);
-        Ok(())
     }
 
     fn reject(&mut self, chunk: &Chunk, record: u32, reason: RejectReason, detail: &str) {
@@ -339,6 +326,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     /// Whether there is nothing to search.
     pub(crate) fn head_is_empty(&self) -> bool {
         self.columns.is_none() || self.spec.live.data.is_empty()
+    }
+
+    /// Whether no row may be written before the batch is whole.
+    pub(crate) fn holds_rows(&self) -> bool {
+        self.deleted.is_some() && !self.spec.rejects_only
     }
 
     /// Bytes of rows that wait to be written.
@@ -366,10 +358,11 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         self.match_new_ids().await?;
         self.observer.phase(Phase::Write);
         let mut survivors = Vec::new();
-        for mut batch in std::mem::take(&mut self.buffer).into_batches() {
-            self.drop_stale(&mut batch);
-            let kept = self.with_kept_columns(&batch)?;
-            survivors.extend(batch.survivors(kept)?);
+        let mut batches = std::mem::take(&mut self.buffer).into_batches();
+        batches.iter_mut().for_each(|batch| self.drop_stale(batch));
+        self.carry_values(&mut batches)?;
+        for batch in batches {
+            survivors.extend(batch.survivors()?);
         }
         if !self.spec.table.metadata.default_sort_order().is_unsorted() {
             // Rows are in order only within one write, and each write of a sorted table makes files of its own.
@@ -423,17 +416,6 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                 dedupe.place(entry, Place::Stale);
             }
         }
-    }
-
-    /// `unmapped = "keep"`: the stored values of columns that the job does not supply, aligned with the batch.
-    fn with_kept_columns(&self, batch: &Buffered) -> Result<Option<RecordBatch>> {
-        let Some(columns) = self.columns.as_ref().filter(|columns| !columns.kept.is_empty() && !self.kept.is_empty()) else {
-            return Ok(None);
-        };
-        let stored: Vec<Option<(usize, usize)>> = (0..batch.rows.num_rows())
-            .map(|row| batch.entry(row).and_then(|entry| self.stored.highest(entry)).map(|at| self.kept_at[at]))
-            .collect();
-        buffer::carry_over(&batch.rows, &columns.kept, &self.kept, &stored).map(Some)
     }
 
     /// v3: the row ids of the stored rows that these rows take the place of.

@@ -91,6 +91,8 @@ fn feed<'a, C: Catalog>(
     enough: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Assembly<'a, C>> {
+    // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
+    let hold_max = if assembly.holds_rows() { memory_max / 2 } else { usize::MAX };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
     let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(memory_max / 4) } else { memory_max / 3 };
     let (mut records, mut bytes) = (0, 0);
@@ -99,14 +101,14 @@ fn feed<'a, C: Catalog>(
         bytes += chunk.arena.len() as u64;
         assembly.take(&chunk, rows)?;
         observer.read(records, bytes);
-        if assembly.buffered() >= flush_at {
+        if assembly.buffered() >= flush_at && !assembly.holds_rows() {
             observer.phase(Phase::Flush);
             runtime.block_on(assembly.flush())?;
             observer.phase(Phase::Pull);
         } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
             runtime.block_on(assembly.flush_rejects())?;
         }
-        if assembly.memory() >= memory_max {
+        if assembly.memory() >= memory_max.min(hold_max) {
             enough.store(true, Ordering::Relaxed);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::batch::MergeColumns;
+use crate::batch::{MergeColumns, deleted_rows};
 use crate::catalog::{Catalog, LoadedTable};
 use crate::commands::{Tables, load_table, open_source, open_tables};
 use crate::config::{Config, Mode, Tombstones};
@@ -138,6 +138,7 @@ fn readable(config: &Config, table: &LoadedTable) -> Result<()> {
         MergeColumns::of_table(merge, table, supplied.unmapped)?;
         if merge.tombstones == Tombstones::Delete {
             KeyDecoder::new(table.metadata.current_schema(), &merge.id, &config.format)?;
+            deleted_rows(config, table)?;
         }
     }
     Ok(())

@@ -32,6 +32,8 @@ pub(super) enum Wants {
     Comparable,
     /// A date or a timestamp.
     Time,
+    /// True or false.
+    Flag,
     /// What a metadata column holds.
     Metadata(MetadataKind),
     /// What a transform takes.
@@ -94,6 +96,7 @@ fn unfit(wants: &Wants, found: &Type) -> Option<String> {
             matches!(primitive, P::Date | P::Timestamp | P::Timestamptz | P::TimestampNs | P::TimestamptzNs),
             "a date or a timestamp",
         ),
+        Wants::Flag => (*primitive == P::Boolean, "a boolean to say whether the row is deleted"),
         Wants::Metadata(MetadataKind::Topic) => (*primitive == P::String, "a string to hold the topic"),
         Wants::Metadata(MetadataKind::Partition) => {
             (matches!(primitive, P::Int | P::Long), "an int or a long to hold the partition")
@@ -119,6 +122,7 @@ fn unfit_nested(wants: &Wants, found: &Type) -> Option<String> {
         Wants::Metadata(MetadataKind::Headers) if is_headers(found) => None,
         // Any primitive type that does not fit either brings up the right sentence.
         Wants::Time | Wants::Metadata(_) => unfit(wants, &Type::Primitive(PrimitiveType::Boolean)),
+        Wants::Flag => unfit(wants, &Type::Primitive(PrimitiveType::String)),
     }
 }
 

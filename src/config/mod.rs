@@ -134,6 +134,8 @@ pub struct MergeConfig {
     pub match_scope: MatchScope,
     /// What a null value means.
     pub tombstones: Tombstones,
+    /// What a delete leaves behind.
+    pub deletes: Deletes,
     /// What becomes of table columns that the job does not supply.
     pub unmapped: Unmapped,
 }
@@ -163,8 +165,30 @@ pub enum Tombstones {
     Reject,
     /// It is counted as filtered.
     Ignore,
-    /// It deletes the id in its key, at the record's timestamp; the row goes.
+    /// It deletes the id in its key, at the record's timestamp.
     Delete,
+}
+
+/// What a delete leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletes {
+    /// Nothing: the row goes, and its version with it.
+    Hard,
+    /// The row, with its values, the version of the delete and a flag, so that older versions lose.
+    Soft {
+        /// Boolean column that is true for deleted rows and false for all others.
+        column: String,
+    },
+}
+
+impl MergeConfig {
+    /// The flag column of `deletes = "soft"`.
+    pub fn deleted_column(&self) -> Option<&str> {
+        match &self.deletes {
+            Deletes::Hard => None,
+            Deletes::Soft { column } => Some(column),
+        }
+    }
 }
 
 /// What becomes of table columns that the job does not supply.

@@ -119,7 +119,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn is_misspelt(&self, key: &str) -> bool {
+    /// Whether an unknown key seems to mean this one.
+    pub(super) fn is_misspelt(&self, key: &str) -> bool {
         let known = vocabulary::keys(self.name);
         let means = |name: &str| nearest::nearest(name, known.iter().copied()) == Some(key);
         self.keys().iter().any(|(name, _)| !known.contains(name) && means(name))

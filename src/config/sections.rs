@@ -7,7 +7,7 @@ use super::columns::{ColumnUse, Wants};
 use super::reader::{Section, Value};
 use super::table::{column_use, table_name};
 use super::{
-    EpochUnit, FormatConfig, Late, Limits, MatchScope, MergeConfig, MetadataKind, Mode, RejectsConfig, TableConfig, Ties,
+    Deletes, EpochUnit, FormatConfig, Late, Limits, MatchScope, MergeConfig, MetadataKind, Mode, RejectsConfig, TableConfig, Ties,
     Tombstones, UnknownFields, Unmapped, VerifyConfig, WatermarkConfig,
 };
 
@@ -20,6 +20,9 @@ const MAX_TRIGGER_DELAY_DEFAULT: Duration = Duration::from_mins(15);
 const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(25); // Kubernetes kills after 30 s
 const MAX_FUTURE_DEFAULT: Duration = Duration::from_hours(1);
+
+/// Metadata columns of Iceberg that a flag might be called after.
+const ICEBERG_NAMES: &[&str] = &["_deleted", "_file", "_pos", "_partition", "_spec_id", "_row_id", "_last_updated_sequence_number"];
 
 pub(super) fn job_name(root: &Section<'_>) -> String {
     let parse = |name: &str| {
@@ -56,21 +59,13 @@ pub(super) fn read_mode(root: &Section<'_>, merge: &Section<'_>, uses: &mut Vec<
 }
 
 fn read_merge(merge: &Section<'_>, uses: &mut Vec<ColumnUse>) -> MergeConfig {
-    if let Some(value) = merge.get("deletes") {
-        match value.text().as_deref() {
-            None | Some("hard") => (),
-            Some("soft") => {
-                value.mistake("`merge.deletes`: \"soft\" is not built yet; only \"hard\" exists today: a deleted row goes")
-            }
-            Some(_) => value.choice(&[("hard", ())]).unwrap_or_default(),
-        }
-    }
     let id = merge.require("id");
     let names = id.as_ref().map(|value| column_names(value, uses)).unwrap_or_default();
     if let Some(value) = id.filter(|value| value.list().is_empty()) {
         value.mistake("`merge.id` names no column; rows are found by at least one");
     }
-    MergeConfig {
+    let tombstones = [("reject", Tombstones::Reject), ("ignore", Tombstones::Ignore), ("delete", Tombstones::Delete)];
+    let mut config = MergeConfig {
         id: names,
         event_time: merge.require("event_time").and_then(|value| event_time(&value, uses)).unwrap_or_default(),
         order_by: merge.get("order_by").map(|value| column_names(&value, uses)).unwrap_or_default(),
@@ -82,17 +77,66 @@ fn read_merge(merge: &Section<'_>, uses: &mut Vec<ColumnUse>) -> MergeConfig {
             .get("match")
             .and_then(|value| value.choice(&[("table", MatchScope::Table), ("watermark", MatchScope::Watermark)]))
             .unwrap_or(MatchScope::Table),
-        tombstones: merge
-            .get("tombstones")
-            .and_then(|value| {
-                value.choice(&[("reject", Tombstones::Reject), ("ignore", Tombstones::Ignore), ("delete", Tombstones::Delete)])
-            })
-            .unwrap_or(Tombstones::Reject),
+        tombstones: merge.get("tombstones").and_then(|value| value.choice(&tombstones)).unwrap_or(Tombstones::Reject),
+        deletes: Deletes::Hard,
         unmapped: merge
             .get("unmapped")
             .and_then(|value| value.choice(&[("refuse", Unmapped::Refuse), ("null", Unmapped::Null), ("keep", Unmapped::Keep)]))
             .unwrap_or(Unmapped::Refuse),
+    };
+    config.deletes = read_deletes(merge, &config, uses);
+    config
+}
+
+/// `deletes` and its flag column.
+fn read_deletes(merge: &Section<'_>, config: &MergeConfig, uses: &mut Vec<ColumnUse>) -> Deletes {
+    let deletes = merge.get("deletes");
+    let soft = deletes.as_ref().map_or(Some(false), |value| value.choice(&[("hard", false), ("soft", true)]));
+    match (soft, deletes, merge.get("deleted_column")) {
+        (Some(true), Some(deletes), column) => read_soft(merge, config, &deletes, column, uses),
+        (Some(false), _, Some(column)) => {
+            column.mistake("`merge.deleted_column` has no meaning without `deletes = \"soft\"`: a deleted row goes");
+            Deletes::Hard
+        }
+        _ => Deletes::Hard,
     }
+}
+
+fn read_soft(
+    merge: &Section<'_>,
+    config: &MergeConfig,
+    deletes: &Value<'_>,
+    column: Option<Value<'_>>,
+    uses: &mut Vec<ColumnUse>,
+) -> Deletes {
+    if config.tombstones != Tombstones::Delete {
+        deletes.mistake("`merge.deletes`: \"soft\" has no effect without `tombstones = \"delete\"`: nothing else deletes");
+    }
+    let Some(value) = column else {
+        if !merge.is_misspelt("deleted_column") {
+            deletes.mistake("`merge.deletes`: \"soft\" needs `deleted_column`, the boolean column that is true for deleted rows");
+        }
+        return Deletes::Hard;
+    };
+    let Some(column) = value.name() else { return Deletes::Hard };
+    uses.push(column_use(&value, &column, Wants::Flag));
+    if ICEBERG_NAMES.contains(&column.as_str()) {
+        let message = format!(
+            "`merge.deleted_column`: `{column}` is a name of Iceberg's own, and Spark cannot read a table that has it; try `is_deleted`"
+        );
+        value.mistake(message);
+    }
+    let other = if config.id.contains(&column) {
+        Some("merge.id")
+    } else if config.event_time == column {
+        Some("merge.event_time")
+    } else {
+        config.order_by.contains(&column).then_some("merge.order_by")
+    };
+    if let Some(other) = other {
+        value.mistake(format!("`merge.deleted_column`: `{column}` is in `{other}` too; the flag needs a column of its own"));
+    }
+    Deletes::Soft { column }
 }
 
 fn event_time(value: &Value<'_>, uses: &mut Vec<ColumnUse>) -> Option<String> {

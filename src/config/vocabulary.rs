@@ -9,7 +9,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("catalog", &["type", "name", "uri", "warehouse"]),
     ("table", &["name", "branch", "columns", "partition_by", "sort_by", "format_version", "properties"]),
     ("table.columns", &["name", "type", "required", "doc"]),
-    ("merge", &["id", "event_time", "order_by", "ties", "match", "tombstones", "deletes", "unmapped"]),
+    ("merge", &["id", "event_time", "order_by", "ties", "match", "tombstones", "deletes", "deleted_column", "unmapped"]),
     ("watermark", &["delay", "late", "max_future"]),
     (
         "limits",

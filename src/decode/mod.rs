@@ -23,9 +23,12 @@
 //! | list | an array |
 //! | map | an object, whose keys are texts of the key type; the order is kept |
 //!
+//! The flag column of `deletes = "soft"` is false where a record has no such field, or null in it.
+//!
 //! `null` and an absent field are null, and a reject where the column is required. A column's field that stands twice in one
 //! object is a reject, as is a key that stands twice in a map, and any text that is not JSON, even inside a field without a column.
 
+mod deleted;
 mod fault;
 mod json;
 mod key;
@@ -41,12 +44,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Fields, SchemaRef as ArrowSchemaRef};
 use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::spec::SchemaRef;
+use iceberg::spec::{NestedField, SchemaRef};
 
+pub(crate) use deleted::DeletedRows;
 pub(crate) use fault::{Reject, RejectReason};
 pub(crate) use key::KeyDecoder;
 
@@ -72,6 +76,8 @@ pub(crate) struct DecodeSpec {
     pub(crate) topic: String,
     /// What a record without a value means.
     pub(crate) tombstones: Tombstones,
+    /// Column of flags that is false where a record does not say otherwise.
+    pub(crate) flag: Option<String>,
 }
 
 /// Decodes chunk after chunk; keeps nothing of one for the next but what makes it faster.
@@ -91,6 +97,8 @@ pub(crate) struct Decoder {
 #[derive(Debug, Clone, Copy)]
 enum Filling {
     Json,
+    /// As `Json`, and false where that gives nothing.
+    Flag,
     Metadata,
     Null,
 }
@@ -122,12 +130,19 @@ impl Decoder {
         }
         for (field, arrow) in spec.schema.as_struct().fields().iter().zip(schema.fields()) {
             let name = &field.name;
-            layout.push(match (spec.supplied.contains(name), spec.metadata.get(name)) {
+            let is_flag = spec.flag.as_ref() == Some(name);
+            layout.push(match (spec.supplied.contains(name) || is_flag, spec.metadata.get(name)) {
                 (true, Some(_)) => {
                     return Err(Error::setup(
                         format!("column `{name}` would be filled from JSON and from `[metadata]`"),
                         "leave it out of one of `table.columns` and `metadata.columns`",
                     ));
+                }
+                (true, None) if is_flag => {
+                    // A required one too: what a record leaves out is filled in.
+                    supplied.push(Arc::new(NestedField { required: false, ..(**field).clone() }));
+                    supplied_arrow.push(Arc::clone(arrow));
+                    Filling::Flag
                 }
                 (true, None) => {
                     supplied.push(Arc::clone(field));
@@ -221,6 +236,7 @@ impl Decoder {
             .zip(self.schema.fields())
             .map(|(filling, field)| match filling {
                 Filling::Json => supplied.next().expect("counted in new"),
+                Filling::Flag => or_false(&supplied.next().expect("counted in new")),
                 Filling::Metadata => metadata.next().expect("counted in new"),
                 Filling::Null => new_null_array(field.data_type(), rows),
             })
@@ -232,6 +248,15 @@ impl Decoder {
             return batch;
         }
         filter_record_batch(&batch, &BooleanArray::new(kept.finish(), None)).expect("one bit per row")
+    }
+}
+
+/// Flags, with false in place of null.
+fn or_false(flags: &ArrayRef) -> ArrayRef {
+    let flags = flags.as_boolean();
+    match flags.nulls() {
+        None => Arc::new(flags.clone()),
+        Some(nulls) => Arc::new(BooleanArray::new(flags.values() & nulls.inner(), None)),
     }
 }
 

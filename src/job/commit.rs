@@ -266,6 +266,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             || now.default_partition_spec_id() != base.default_partition_spec_id()
             || now.format_version() != base.format_version()
             || (keeps && !self.pulled.supplied.unmapped.is_empty())
+            || self.collected.dedupe.as_ref().is_some_and(|dedupe| !dedupe.deleted().is_empty())
     }
 
     /// Takes the new head as base and searches the ids in it.

@@ -398,7 +398,12 @@ impl Supplied {
 
 /// Decodes the topic's records into the columns of a table.
 pub(crate) fn decoder(config: &Config, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
+    let flag = match &config.mode {
+        Mode::Merge(merge) => merge.deleted_column().map(str::to_owned),
+        Mode::Append { .. } => None,
+    };
     Decoder::new(DecodeSpec {
+        flag,
         schema: Arc::clone(table.metadata.current_schema()),
         supplied: supplied.json.clone(),
         metadata: config.metadata.clone(),

@@ -107,15 +107,17 @@ impl Page {
         }
     }
 
-    /// The outcomes add up to what was read; rows collapsed are no outcome of a record.
+    /// The outcomes add up to what was read; rows collapsed and soft deletes are no outcomes of their own.
     fn records(&mut self, report: &Report) {
         let name = "last_run_records";
         self.head(name, "Records of the last run by outcome.");
         for (outcome, n) in report.records.named() {
-            if !["read", "collapsed"].contains(&outcome) {
+            if !["read", "collapsed", "soft-deleted"].contains(&outcome) {
                 self.text.push_str(&format!("tidegate_{name}{{{},outcome=\"{outcome}\"}} {n}\n", self.labels));
             }
         }
+        let soft = report.records.soft_deleted.to_string();
+        self.gauge("last_run_records_soft_deleted", "Deletes of the last run whose row stayed: inserts and updates.", Some(soft));
         self.gauge("last_run_records_read", "Records that the last run read.", Some(report.records.read.to_string()));
     }
 
@@ -211,6 +213,9 @@ mod tests {
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="updated"} 1000000
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="deleted"} 0
         tidegate_last_run_records{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1",outcome="noop"} 0
+        # HELP tidegate_last_run_records_soft_deleted Deletes of the last run whose row stayed: inserts and updates.
+        # TYPE tidegate_last_run_records_soft_deleted gauge
+        tidegate_last_run_records_soft_deleted{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1"} 0
         # HELP tidegate_last_run_records_read Records that the last run read.
         # TYPE tidegate_last_run_records_read gauge
         tidegate_last_run_records_read{job="articles",table="demo.news.articles_raw",topic="articles.raw.v1"} 1234567

@@ -103,7 +103,7 @@ pub(super) fn reports() -> impl Strategy<Value = Report> {
     let names = [text(), text(), text(), text(), text(), text()];
     let numbers = (any::<u8>(), prop::option::of(any::<u64>()), prop::option::of(any::<f64>()), any::<u64>());
     let error = prop::option::of((text(), texts(), prop::option::of(text())));
-    (names, outcome, numbers, prop::collection::vec(batches(), 0..8), any::<[u32; 11]>(), texts(), prop::option::of(text()), error)
+    (names, outcome, numbers, prop::collection::vec(batches(), 0..8), any::<[u32; 12]>(), texts(), prop::option::of(text()), error)
         .prop_map(|(names, outcome, numbers, batches, counts, warnings, watermark, error)| {
             let [job, table, branch, topic, run_id, started_at] = names;
             let (exit_code, remaining, lag_seconds, duration_ms) = numbers;
@@ -134,7 +134,7 @@ pub(super) fn reports() -> impl Strategy<Value = Report> {
 
 fn batches() -> impl Strategy<Value = BatchReport> {
     let offsets = || prop::collection::btree_map(0..9_999_i32, 0..i64::MAX, 0..150);
-    (any::<[u64; 4]>(), any::<i64>(), offsets(), offsets(), any::<[u32; 11]>(), prop::option::of(".{0,40}")).prop_map(
+    (any::<[u64; 4]>(), any::<i64>(), offsets(), offsets(), any::<[u32; 12]>(), prop::option::of(".{0,40}")).prop_map(
         |(n, snapshot_id, start, end, counts, cut)| BatchReport {
             batch: n[0],
             epoch: n[1],
@@ -155,8 +155,10 @@ fn batches() -> impl Strategy<Value = BatchReport> {
     )
 }
 
-fn records(counts: [u32; 11]) -> Counts {
-    let [rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, _] = counts.map(u64::from);
-    let records = Counts { rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, read: 0 };
+fn records(counts: [u32; 12]) -> Counts {
+    let [rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, soft_deleted, _] =
+        counts.map(u64::from);
+    let records =
+        Counts { rejected, late, filtered, duplicate, stale, inserted, updated, deleted, noop, collapsed, soft_deleted, read: 0 };
     Counts { read: records.sum(), ..records }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use iceberg::spec::{FormatVersion, PrimitiveType, Schema, TableMetadata, Transform, Type};
 
-use crate::config::{Config, MergeConfig, Mode, Unmapped};
+use crate::config::{Config, MergeConfig, MetadataKind, Mode, Unmapped};
 use crate::error::{Error, Result};
 
 /// Table property that says how a MERGE takes rows out. Those of UPDATE and DELETE are for other engines.
@@ -168,6 +168,31 @@ impl Misfits {
         self.event_time(config, schema, &merge.event_time);
         for column in &merge.order_by {
             self.key(config, schema, column, "merge.order_by");
+        }
+        if let Some(flag) = merge.deleted_column() {
+            self.deletes(config, merge, flag, schema);
+        }
+    }
+
+    /// A soft delete of an id that is not stored is a row as well, with no more than a record without a value can give.
+    fn deletes(&mut self, config: &Config, merge: &MergeConfig, flag: &str, schema: &Schema) {
+        if let Some(found) = self.supplied(config, schema, flag, "merge.deleted_column")
+            && *found != Type::Primitive(PrimitiveType::Boolean)
+        {
+            let found = describe(found);
+            self.add(format!("`merge.deleted_column` names `{flag}`, a column of type {found}"), "a flag is a boolean");
+        }
+        for field in schema.as_struct().fields().iter().filter(|field| field.required) {
+            let name = &field.name;
+            let metadata = config.metadata.get(name).is_some_and(|kind| *kind != MetadataKind::Sha256);
+            let given = merge.id.contains(name) || merge.event_time == *name || flag == name;
+            if !given && (!metadata || merge.order_by.contains(name)) {
+                self.add(
+                    format!("column `{name}` is required, and a delete with `merge.deletes = \"soft\"` has no value for it"),
+                    "make the column optional in the table (Spark: `ALTER TABLE .. ALTER COLUMN .. DROP NOT NULL`), \
+                        or use `deletes = \"hard\"`",
+                );
+            }
         }
     }
 

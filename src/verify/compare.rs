@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{Array, AsArray, BooleanArray};
 use iceberg::spec::SnapshotRef;
 
 use crate::batch::MergeColumns;
@@ -105,7 +106,12 @@ impl AsOf<'_> {
                 let highest = before.highest(at).map(|i| &before.rows()[i]);
                 (highest, before.of(at).count())
             });
-            match judge(entry, &rows, known, columns, self.complete, &mut counts) {
+            let written = counts.inserted + counts.updated;
+            let judged = judge(entry, &rows, known, columns, self.complete, &mut counts);
+            if dedupe.deleted().contains_key(&at) {
+                counts.soft_deleted += counts.inserted + counts.updated - written;
+            }
+            match judged {
                 Ok(Some(row)) => expected.push(Expected { data: row.data, position: row.position, entry: at }),
                 Ok(None) => {}
                 Err(what) => {
@@ -142,8 +148,15 @@ impl AsOf<'_> {
             let mut stream = reader.read(&wanted, Rows::At(&positions)).await?;
             let mut rows = rows.into_iter();
             while let Some(batch) = stream.next().await? {
-                for (hash, row) in replay.hasher.hash(&batch)?.into_iter().zip(rows.by_ref()) {
-                    if replay.hashes[row.entry as usize].is_none_or(|expected| expected == hash) {
+                let flags = columns.config.deleted_column().and_then(|name| batch.column_by_name(name));
+                let flagged = |at: usize| flags.and_then(|flags| flags.as_boolean_opt()).is_some_and(|flags| is_true(flags, at));
+                for (at, (hash, row)) in replay.hasher.hash(&batch)?.into_iter().zip(rows.by_ref()).enumerate() {
+                    let fits = match replay.hashes[row.entry as usize] {
+                        Some(expected) => expected == hash,
+                        // A deleted row kept values of versions before the batch; its flag is the delete's.
+                        None => !dedupe.deleted().contains_key(&row.entry) || flagged(at),
+                    };
+                    if fits {
                         continue;
                     }
                     let (partition, offset) = dedupe.entries()[row.entry as usize].arrival;
@@ -260,6 +273,10 @@ fn at_least<'r>(
         Some(row) if !delete && row.version == entry.version && ties == Ties::Replace => Ok(Some(row)),
         Some(_) => Ok(None),
     }
+}
+
+fn is_true(flags: &BooleanArray, row: usize) -> bool {
+    flags.is_valid(row) && flags.value(row)
 }
 
 /// One that has no partner on the other side.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use iceberg::spec::{SnapshotRef, TableMetadata};
 
-use crate::batch::arrow_schema;
+use crate::batch::{arrow_schema, deleted_rows};
 use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{Late, MatchScope, Mode, Tombstones};
 use crate::decode::KeyDecoder;
@@ -189,7 +189,7 @@ fn pull<'a, S: Source, C: Catalog>(
         _ => None,
     };
     let replay = Replay::new(config, &arrow_schema(table)?, supplied.unmapped.clone(), judge)?;
-    let mut replay = replay.with_tombstones(tombstones);
+    let mut replay = replay.with_tombstones(tombstones, deleted_rows(config, table)?);
     let mut decoder = decoder(config, table, supplied)?;
     let limits = PullLimits { bytes_max: u64::MAX, duration_max: Duration::MAX, stall_timeout: config.limits.stall_timeout };
     let memory_max = usize::try_from(subject.memory_max).unwrap_or(usize::MAX);
@@ -251,7 +251,7 @@ async fn judge_batch<S: Source, C: Catalog>(
 }
 
 /// Counts that depend on what the table held before.
-const EFFECTS: [&str; 6] = ["stale", "inserted", "updated", "deleted", "noop", "collapsed"];
+const EFFECTS: [&str; 7] = ["stale", "inserted", "updated", "deleted", "noop", "collapsed", "soft-deleted"];
 
 /// Highest event times are those of the records, and the watermark is one of them less the delay, or what it was before.
 fn event_times<S: Source, C: Catalog>(

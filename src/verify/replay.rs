@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use crate::batch::MergeColumns;
 use crate::config::{Config, Late, Mode};
 use crate::counts::Counts;
-use crate::decode::{Decoded, KeyDecoder, RejectReason};
+use crate::decode::{Decoded, DeletedRows, KeyDecoder, RejectReason};
 use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::{Version, VersionCodec};
@@ -32,10 +32,12 @@ pub(crate) struct Replay<'a> {
     /// Append mode: the event-time column, where there is one.
     event_time: Option<(usize, VersionCodec)>,
     tombstones: Option<KeyDecoder>,
+    /// Soft deletes: what makes their rows, which says whether one is fit.
+    deleted: Option<DeletedRows>,
     judge: Judge,
     /// Survivors by id.
     pub(crate) dedupe: Option<Dedupe>,
-    /// Hash of each survivor's row, by entry; none for a delete.
+    /// Hash of each survivor's row, by entry; none for a delete, whose row may hold values that no record of the batch says.
     pub(crate) hashes: Vec<Option<u128>>,
     /// Append mode: every row, and the record that it came from.
     pub(crate) appended: Vec<(u128, Partition, Offset)>,
@@ -77,6 +79,7 @@ impl<'a> Replay<'a> {
             columns,
             event_time,
             tombstones: None,
+            deleted: None,
             judge,
             hashes: Vec::new(),
             appended: Vec::new(),
@@ -87,9 +90,9 @@ impl<'a> Replay<'a> {
         })
     }
 
-    /// Takes deletes, where the job has them.
-    pub(crate) fn with_tombstones(self, tombstones: Option<KeyDecoder>) -> Self {
-        Self { tombstones, ..self }
+    /// Takes deletes, where the job has them; `deleted` where their rows stay.
+    pub(crate) fn with_tombstones(self, tombstones: Option<KeyDecoder>, deleted: Option<DeletedRows>) -> Self {
+        Self { tombstones, deleted, ..self }
     }
 
     /// Bytes held.
@@ -151,12 +154,20 @@ impl<'a> Replay<'a> {
             self.reject(chunk, reject.record, reject.reason);
         }
         let keys = columns.keys.encode(&decoded.columns)?;
+        let mut unfit = Vec::new();
+        if let Some(deleted) = &mut self.deleted {
+            let event_times = columns.versions.column(vec![0; decoded.origins.len()])?;
+            (_, unfit) = deleted.rows(chunk, &decoded.origins, &decoded.columns, &event_times)?;
+        }
+        let mut unfit = unfit.into_iter().peekable();
         for (row, &at) in decoded.origins.iter().enumerate() {
+            let unfit = unfit.next_if(|reject| reject.record == at);
             let timestamp_ms = chunk.records[at as usize].timestamp_ms;
-            match (keys.get(row), timestamp_ms) {
-                (None, _) => self.reject(chunk, at, RejectReason::NoId),
-                (_, None) => self.reject(chunk, at, RejectReason::NoEventTime),
-                (Some(key), Some(timestamp_ms)) => {
+            match (keys.get(row), timestamp_ms, unfit) {
+                (None, ..) => self.reject(chunk, at, RejectReason::NoId),
+                (_, None, _) => self.reject(chunk, at, RejectReason::NoEventTime),
+                (.., Some(reject)) => self.reject(chunk, at, reject.reason),
+                (Some(key), Some(timestamp_ms), None) => {
                     let micros = timestamp_ms.saturating_mul(1_000);
                     if self.in_time(chunk, at, micros) {
                         let version = columns.versions.lowest_at(columns.versions.at_micros(micros))?;
@@ -172,7 +183,12 @@ impl<'a> Replay<'a> {
     fn offer(&mut self, chunk: &Chunk, at: u32, key: &[u8], version: Version, hash: Option<u128>, place: Place) {
         let record = &chunk.records[at as usize];
         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
-        match dedupe.offer(key, version, (record.partition, record.offset), place) {
+        let arrival = (record.partition, record.offset);
+        let offered = match (&self.deleted, place) {
+            (Some(_), Place::Delete) => dedupe.offer_deleted(key, version, arrival, Place::Stale),
+            _ => dedupe.offer(key, version, arrival, place),
+        };
+        match offered {
             Offered::First(_) => self.hashes.push(hash),
             Offered::Beats(entry, _) => {
                 self.counts.duplicate += 1;

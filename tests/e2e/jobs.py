@@ -134,6 +134,8 @@ class Job:
             del tree["merge"]["id"], tree["merge"]["order_by"], tree["merge"]["ties"]
         if rules.tombstones:
             tree["merge"]["tombstones"] = rules.tombstones
+        if rules.deleted_column:
+            tree["merge"] |= {"deletes": "soft", "deleted_column": rules.deleted_column}
         if rules.metadata:
             tree["metadata"] = {"columns": rules.metadata}
         for section, values in self.sections.items():

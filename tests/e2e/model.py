@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from values import Rejected, from_json, load_object
 
 OUTCOMES = ("rejected", "late", "filtered", "duplicate", "stale", "inserted", "updated", "deleted", "noop")
-COUNTS = ("read", *OUTCOMES, "collapsed")
+COUNTS = ("read", *OUTCOMES, "collapsed", "soft_deleted")
 
 METADATA = {
     "offset": lambda r: r.offset,
@@ -40,6 +40,7 @@ class Rules:
     late: str = "reject"
     max_future: timedelta = timedelta(hours=1)
     tombstones: str | None = None
+    deleted_column: str | None = None
     metadata: dict = field(default_factory=dict)
     epoch_unit: str = "ms"
     required: tuple = ()
@@ -126,7 +127,7 @@ class Model:
 
         now = datetime.fromisoformat(summary["tidegate.planned-at"])
         counts = self.fold(first, last, now)
-        said = {name: int(summary[f"tidegate.records.{name}"]) for name in COUNTS}
+        said = {name: int(summary[f"tidegate.records.{name.replace('_', '-')}"]) for name in COUNTS}
         assert said == counts, f"batch {self.state.batch}: said {said}, expected {counts}"
         assert said["read"] == sum(said[name] for name in OUTCOMES)
 
@@ -140,7 +141,7 @@ class Model:
 
     def fold(self, first, last, now):
         counts = dict.fromkeys(COUNTS, 0)
-        winners = {}
+        winners, versions = {}, []
         judged_by = self.state.watermark
         for record in self.records(first, last):
             counts["read"] += 1
@@ -164,13 +165,23 @@ class Model:
                 self.state.rows[self.unnumbered] = version
                 counts["inserted"] += 1
                 continue
+            versions.append(version)
             rival = winners.get(version.id)
             if rival:
                 counts["duplicate"] += 1
             if not rival or self.wins(version, rival, within_batch=True):
                 winners[version.id] = version
+        before = dict(self.state.rows)
         for version in winners.values():
-            counts[self.store(version)] += 1
+            outcome = self.store(version)
+            counts[outcome] += 1
+            if self.rules.deleted_column and version.row is None and outcome in ("inserted", "updated"):
+                counts["soft_deleted"] += 1
+        if self.rules.deleted_column:
+            # A deleted row keeps what it had, so one record after the other says what that is.
+            self.state.rows = before
+            for version in versions:
+                self.store(version)
         return counts
 
     def records(self, first, last):
@@ -192,10 +203,22 @@ class Model:
         stored = self.state.rows.get(version.id)
         if stored and not self.wins(version, stored, within_batch=False):
             return "stale"
+        if version.row is None and self.rules.deleted_column:
+            version = replace(version, row=self.deleted(version, stored))
         if version.row is None:
             return "deleted" if self.state.rows.pop(version.id, None) else "noop"
         self.state.rows[version.id] = version
         return "updated" if stored else "inserted"
+
+    def deleted(self, version, stored):
+        """The row that a soft delete leaves: what the record says, and else what the row held."""
+        rules = self.rules
+        row = dict(stored.row) if stored else dict.fromkeys(rules.columns)
+        row |= {
+            name: METADATA[kind](version.record) for name, kind in rules.metadata.items() if kind != "sha256"
+        }
+        row |= dict.fromkeys(rules.order_by) | dict(zip(rules.id, version.id, strict=True))
+        return row | {rules.event_time: version.event_time, rules.deleted_column: True}
 
     def decode(self, record):
         rules = self.rules
@@ -213,6 +236,8 @@ class Model:
             row[name] = (
                 METADATA[source](record) if source else from_json(found.get(name), kind, rules.epoch_unit)
             )
+        if rules.deleted_column:
+            row[rules.deleted_column] = bool(row[rules.deleted_column])
         if any(row[name] is None for name in (*rules.id, rules.event_time, *rules.required)):
             raise Rejected("a required column is null")
         rank = tuple(order(row[name]) for name in (rules.event_time, *rules.order_by))

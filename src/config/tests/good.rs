@@ -50,6 +50,9 @@ type = "map<string, binary>"
 [[table.columns]]
 name = "s"
 type = "fixed(32)"
+[[table.columns]]
+name = "gone"
+type = "boolean"
 [merge]
 id = "id"
 event_time = "t"
@@ -57,7 +60,8 @@ order_by = ["o"]
 ties = "keep"
 match = "watermark"
 tombstones = "delete"
-deletes = "hard"
+deletes = "soft"
+deleted_column = "gone"
 unmapped = "keep"
 [watermark]
 delay = "1 h 30 min"
@@ -151,6 +155,7 @@ fn what_is_not_said_is_the_documented_default() {
         ties: Ties::Replace,
         match_scope: MatchScope::Table,
         tombstones: Tombstones::Reject,
+        deletes: Deletes::Hard,
         unmapped: Unmapped::Refuse,
     };
     assert_eq!(config.mode, Mode::Merge(merge));
@@ -198,13 +203,13 @@ fn reads_every_key() {
     );
     assert_eq!(config.name, "a.b_c-1");
     insta::assert_snapshot!(read, @r#"
-    Merge(MergeConfig { id: ["id"], event_time: "t", order_by: ["o"], ties: Keep, match_scope: Watermark, tombstones: Delete, unmapped: Keep })
+    Merge(MergeConfig { id: ["id"], event_time: "t", order_by: ["o"], ties: Keep, match_scope: Watermark, tombstones: Delete, deletes: Soft { column: "gone" }, unmapped: Keep })
     KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"} }
     FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
     {"h": Headers, "o": Offset, "s": Sha256}
     Sql { name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake" }
     ["a", "b"] c audit 3 {"commit.retry.num-retries": "3", "write.metadata.delete-after-commit.enabled": "true"}
-    [ColumnConfig { name: "id", field_type: Primitive(Uuid), required: true, doc: Some("who") }, ColumnConfig { name: "t", field_type: Primitive(TimestamptzNs), required: false, doc: None }, ColumnConfig { name: "o", field_type: Primitive(Long), required: false, doc: None }, ColumnConfig { name: "h", field_type: Map(MapType { key_field: NestedField { id: 1, name: "key", required: true, field_type: Primitive(String), doc: None, initial_default: None, write_default: None }, value_field: NestedField { id: 2, name: "value", required: false, field_type: Primitive(Binary), doc: None, initial_default: None, write_default: None } }), required: false, doc: None }, ColumnConfig { name: "s", field_type: Primitive(Fixed(32)), required: false, doc: None }]
+    [ColumnConfig { name: "id", field_type: Primitive(Uuid), required: true, doc: Some("who") }, ColumnConfig { name: "t", field_type: Primitive(TimestamptzNs), required: false, doc: None }, ColumnConfig { name: "o", field_type: Primitive(Long), required: false, doc: None }, ColumnConfig { name: "h", field_type: Map(MapType { key_field: NestedField { id: 1, name: "key", required: true, field_type: Primitive(String), doc: None, initial_default: None, write_default: None }, value_field: NestedField { id: 2, name: "value", required: false, field_type: Primitive(Binary), doc: None, initial_default: None, write_default: None } }), required: false, doc: None }, ColumnConfig { name: "s", field_type: Primitive(Fixed(32)), required: false, doc: None }, ColumnConfig { name: "gone", field_type: Primitive(Boolean), required: false, doc: None }]
     [PartitionBy { column: "id", transform: Bucket(16) }]
     [SortBy { column: "t", transform: Day, direction: Descending, nulls: First }, SortBy { column: "id", transform: Identity, direction: Ascending, nulls: First }]
     WatermarkConfig { delay: 5400s, late: Merge, max_future: 300s }

@@ -109,10 +109,10 @@ fn wrong_values() {
     insta::assert_snapshot!(mistakes(&small("\"articles.raw.v1\"", "\"a,b\"")), @"line 4: `kafka.topic`: `a,b` is not a topic name: 1 to 249 letters, digits, `.`, `_` and `-`; one job reads one topic");
     insta::assert_snapshot!(kafka("on_data_loss = \"ig\\nore\\u0007\""), @"line 5: unknown value `ig ore ` for `kafka.on_data_loss`; expected `fail` or `skip`");
     insta::assert_snapshot!(kafka("on_data_loss = \"ignore\""), @"line 5: unknown value `ignore` for `kafka.on_data_loss`; expected `fail` or `skip`");
-    insta::assert_snapshot!(mistakes(&small("event_time", "deletes = \"soft\"\nties = \"replase\"\nevent_time")), @r#"
-    line 23: `merge.deletes`: "soft" is not built yet; only "hard" exists today: a deleted row goes
+    insta::assert_snapshot!(mistakes(&small("event_time", "deletes = \"sotf\"\nties = \"replase\"\nevent_time")), @r"
+    line 23: unknown value `sotf` for `merge.deletes`; did you mean `soft`?
     line 24: unknown value `replase` for `merge.ties`; did you mean `replace`?
-    "#);
+    ");
     insta::assert_snapshot!(more("[format]\ntype = \"avro\"\nepoch_unit = \"sec\""), @r"
     line 26: unknown value `avro` for `format.type`; expected `json`
     line 27: unknown value `sec` for `format.epoch_unit`; expected `s`, `ms`, `us` or `ns`
@@ -130,6 +130,34 @@ fn wrong_values() {
     line 13: `format-version` cannot be set in [table.properties]: write `format_version` in [table]
     line 13: `tidegate.x` cannot be set in [table.properties]: tidegate keeps its own state under such names
     ");
+}
+
+#[test]
+fn soft_deletes_need_a_flag_of_their_own() {
+    let soft = |more: &str| mistakes(&small("event_time =", &format!("deletes = \"soft\"\n{more}\nevent_time =")));
+    let flag = |column: &str| soft(&format!("tombstones = \"delete\"\ndeleted_column = \"{column}\""));
+    insta::assert_snapshot!(soft(""), @r#"
+    line 23: `merge.deletes`: "soft" has no effect without `tombstones = "delete"`: nothing else deletes
+    line 23: `merge.deletes`: "soft" needs `deleted_column`, the boolean column that is true for deleted rows
+    "#);
+    insta::assert_snapshot!(soft("tombstones = \"delete\"\ndeleted_colum = \"version\""), @"line 25: unknown key `deleted_colum` in [merge]; did you mean `deleted_column`?");
+    insta::assert_snapshot!(flag("is_deleted"), @"line 25: `merge.deleted_column`: `is_deleted` is not a column of [table]; columns are `id`, `version`, `published_at` and `tags`");
+    insta::assert_snapshot!(flag("_deleted"), @r"
+    line 25: `merge.deleted_column`: `_deleted` is a name of Iceberg's own, and Spark cannot read a table that has it; try `is_deleted`
+    line 25: `merge.deleted_column`: `_deleted` is not a column of [table]; columns are `id`, `version`, `published_at` and `tags`
+    ");
+    insta::assert_snapshot!(flag("vresion"), @"line 25: `merge.deleted_column`: `vresion` is not a column of [table]; did you mean `version`?");
+    insta::assert_snapshot!(flag("version"), @"line 25: `merge.deleted_column`: column `version` has type long, but must be a boolean to say whether the row is deleted");
+    insta::assert_snapshot!(flag("tags"), @"line 25: `merge.deleted_column`: column `tags` has type list, but must be a boolean to say whether the row is deleted");
+    insta::assert_snapshot!(flag("id"), @r"
+    line 25: `merge.deleted_column`: `id` is in `merge.id` too; the flag needs a column of its own
+    line 25: `merge.deleted_column`: column `id` has type string, but must be a boolean to say whether the row is deleted
+    ");
+    insta::assert_snapshot!(flag("published_at"), @r"
+    line 25: `merge.deleted_column`: `published_at` is in `merge.event_time` too; the flag needs a column of its own
+    line 25: `merge.deleted_column`: column `published_at` has type timestamptz, but must be a boolean to say whether the row is deleted
+    ");
+    insta::assert_snapshot!(mistakes(&small("event_time =", "deleted_column = \"version\"\nevent_time =")), @r#"line 23: `merge.deleted_column` has no meaning without `deletes = "soft"`: a deleted row goes"#);
 }
 
 #[test]

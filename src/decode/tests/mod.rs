@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use iceberg::spec::{NestedField, Schema, Type};
 
 use super::*;
-use crate::config::{EpochUnit, UnknownFields};
+use crate::config::{EpochUnit, MergeConfig, UnknownFields};
 use crate::source::{Header, Span};
 
 /// `name: type` or `name: type!` where required; nested types as iceberg's JSON.
@@ -33,6 +33,7 @@ fn spec(schema: SchemaRef) -> DecodeSpec {
         format: FormatConfig { epoch_unit: EpochUnit::Millis, unknown_fields: UnknownFields::Ignore },
         topic: "news".into(),
         tombstones: Tombstones::Reject,
+        flag: None,
     }
 }
 
@@ -315,4 +316,54 @@ fn keys_of_tombstones_become_ids() {
         &[Some(r#"{"a":"k","b":1,"x":9}"#), Some(r#"{"a":"k"}"#), Some("k"), Some(r#"{"b":2,"a":"k"}"#)],
     );
     assert_eq!(two, ["1 k", "! `b` is missing", "! not JSON at byte 0: expected a value", "2 k"]);
+}
+
+#[test]
+fn a_flag_is_false_where_a_record_does_not_say() {
+    for of in ["boolean", "boolean!"] {
+        let schema = schema(&[("id", "string"), ("gone", of)]);
+        let spec = DecodeSpec { flag: Some("gone".into()), ..spec(schema) };
+        for (value, expected) in [
+            (r#"{"id":"a"}"#, "a | false"),
+            (r#"{"id":"a","gone":null}"#, "a | false"),
+            (r#"{"id":"a","gone":false}"#, "a | false"),
+            (r#"{"id":"a","gone":true}"#, "a | true"),
+        ] {
+            assert_eq!(row(spec.clone(), value), expected, "{of}: {value}");
+        }
+        assert!(row(spec, r#"{"id":"a","gone":"yes"}"#).contains("boolean"));
+    }
+}
+
+#[test]
+fn a_deleted_row_has_what_stands_around_the_record() {
+    let fields =
+        [("a", "int"), ("gone", "boolean!"), ("at", "date!"), ("o", "long"), ("k", "string!"), ("n", "long!"), ("h", "string")];
+    let schema = schema(&fields);
+    let merge = MergeConfig {
+        id: vec!["k".into()],
+        event_time: "at".into(),
+        order_by: vec!["o".into()],
+        ties: crate::config::Ties::Replace,
+        match_scope: crate::config::MatchScope::Table,
+        tombstones: Tombstones::Delete,
+        deletes: crate::config::Deletes::Soft { column: "gone".into() },
+        unmapped: crate::config::Unmapped::Refuse,
+    };
+    let metadata = [("n", MetadataKind::Offset), ("o", MetadataKind::Offset), ("h", MetadataKind::Sha256)];
+    let metadata = metadata.map(|(name, kind)| (name.to_owned(), kind)).into();
+    let mut deleted = DeletedRows::new(&schema, &merge, "gone", &metadata, &spec(Arc::clone(&schema)).format, "news").unwrap();
+    // What orders versions is null, as in the version itself; a hash of no value is a value that the row had.
+    assert_eq!(deleted.carried(), ["a", "h"]);
+    let mut chunk = Chunk::default();
+    ["x", "y", "z"].iter().for_each(|key| push(&mut chunk, Some(key.as_bytes()), None));
+    let ids: [ArrayRef; 1] = [Arc::new(arrow::array::StringArray::from(vec!["x", "z"]))];
+    let times: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![1, 2]));
+    let (rows, rejects) = deleted.rows(&chunk, &[0, 2], &ids, &times).unwrap();
+    assert!(rejects.is_empty());
+    let cell = |row: usize| {
+        let cells = rows.columns().iter().map(|column| array_value_to_string(column, row).unwrap());
+        cells.collect::<Vec<_>>().join("|")
+    };
+    assert_eq!([cell(0), cell(1)], ["|true|1970-01-02||x|100|", "|true|1970-01-03||z|102|"]);
 }

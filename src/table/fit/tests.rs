@@ -137,6 +137,36 @@ fn metadata_columns_must_be_there() {
 }
 
 #[test]
+fn a_soft_delete_must_be_a_row_that_the_table_takes() {
+    let soft = |flag: &str, rest: &str| {
+        job("", &format!("tombstones = \"delete\"\ndeletes = \"soft\"\ndeleted_column = \"{flag}\"\n{rest}"))
+    };
+    let with = |name: &str, kind: &str, required: bool| {
+        let field = json!({ "id": 50, "name": name, "required": required, "type": kind });
+        table(move |value| add_column(value, field))
+    };
+    for required in [true, false] {
+        fit(&soft("gone", ""), &with("gone", "boolean", required)).unwrap();
+    }
+    assert!(refusal(&soft("gone", ""), &table(|_| ())).contains("no column `gone`, which `merge.deleted_column` names"));
+    let text = refusal(&soft("gone", ""), &with("gone", "int", false));
+    assert!(text.contains("`merge.deleted_column` names `gone`, a column of type int"), "{text}");
+
+    let required = |name: &str, kind: &str| {
+        let mut value = serde_json::to_value(with("gone", "boolean", false)).unwrap();
+        value["last-column-id"] = json!(51);
+        let field = json!({ "id": 51, "name": name, "required": true, "type": kind });
+        value["schemas"][0]["fields"].as_array_mut().unwrap().push(field);
+        serde_json::from_value::<TableMetadata>(value).unwrap()
+    };
+    let text = refusal(&soft("gone", ""), &required("title", "string"));
+    assert!(text.contains("column `title` is required, and a delete") && text.contains("DROP NOT NULL"), "{text}");
+    fit(&soft("gone", "[metadata]\ncolumns = { title = \"topic\" }"), &required("title", "string")).unwrap();
+    let text = refusal(&soft("gone", "[metadata]\ncolumns = { title = \"sha256\" }"), &required("title", "string"));
+    assert!(text.contains("column `title` is required, and a delete"), "{text}");
+}
+
+#[test]
 fn every_reason_is_named_at_once() {
     let wrong = table(|value| {
         value["properties"] = json!({ "write.merge.mode": "copying" });

@@ -277,6 +277,55 @@ fn an_event_time_that_is_no_time() {
 }
 
 #[test]
+fn soft_deletes_without_a_flag() {
+    assert_snapshot!(mistaken("event_time =", "deletes = \"soft\"\nevent_time ="), @r#"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: job file `job.toml` is not usable
+      line 19: `merge.deletes`: "soft" has no effect without `tombstones = "delete"`: nothing else deletes
+      line 19: `merge.deletes`: "soft" needs `deleted_column`, the boolean column that is true for deleted rows
+    "#);
+}
+
+#[test]
+fn a_deleted_column_that_is_no_column() {
+    let flag = "tombstones = \"delete\"\ndeletes = \"soft\"\ndeleted_column = \"titel\"\nevent_time =";
+    assert_snapshot!(mistaken("event_time =", flag), @r#"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: job file `job.toml` is not usable
+      line 21: `merge.deleted_column`: `titel` is not a column of [table]; did you mean `title`?
+    "#);
+}
+
+#[test]
+fn a_deleted_column_that_is_no_flag() {
+    let flag = "tombstones = \"delete\"\ndeletes = \"soft\"\ndeleted_column = \"title\"\nevent_time =";
+    assert_snapshot!(mistaken("event_time =", flag), @r#"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: job file `job.toml` is not usable
+      line 21: `merge.deleted_column`: column `title` has type string, but must be a boolean to say whether the row is deleted
+    "#);
+}
+
+#[test]
+fn soft_deletes_in_append_mode() {
+    let place = Place::without_broker();
+    place.write("job.toml", JOB.replace("\"merge\"", "\"append\"").replace("id = [\"id\"]", "deletes = \"soft\""));
+    assert_snapshot!(answered(&place), @r#"
+    exit code: 78
+    ----- stdout -----
+    ----- stderr -----
+    error: job file `job.toml` is not usable
+      line 18: `merge.deletes` has no meaning in mode "append", which never looks at the table
+    "#);
+}
+
+#[test]
 fn an_id_in_append_mode() {
     assert_snapshot!(mistaken(r#"mode = "merge""#, r#"mode = "append""#), @r#"
     exit code: 78

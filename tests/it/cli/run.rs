@@ -236,6 +236,7 @@ fn the_life_of_a_job_for_machines() {
             "noop": 0,
             "read": 4,
             "rejected": 0,
+            "soft_deleted": 0,
             "stale": 0,
             "updated": 0
           },
@@ -262,6 +263,7 @@ fn the_life_of_a_job_for_machines() {
         "noop": 0,
         "read": 4,
         "rejected": 0,
+        "soft_deleted": 0,
         "stale": 0,
         "updated": 0
       },
@@ -306,6 +308,7 @@ fn the_life_of_a_job_for_machines() {
         "noop": 0,
         "read": 0,
         "rejected": 0,
+        "soft_deleted": 0,
         "stale": 0,
         "updated": 0
       },
@@ -354,6 +357,7 @@ fn the_life_of_a_job_for_machines() {
           "noop": 0,
           "read": 4,
           "rejected": 0,
+          "soft_deleted": 0,
           "stale": 0,
           "updated": 0
         },
@@ -624,6 +628,7 @@ fn failures_for_machines_say_the_same_as_for_people() {
         "noop": 0,
         "read": 0,
         "rejected": 0,
+        "soft_deleted": 0,
         "stale": 0,
         "updated": 0
       },
