@@ -4,7 +4,7 @@
 //! (the table holds the offsets; [`Source::mirror`] writes them to a group for lag tools only), and never lets librdkafka choose an
 //! offset: what is not there is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -325,6 +325,21 @@ impl Source for Kafka {
             .into_iter()
             .map(|(partition, end)| (partition, found.get(&partition).map_or(end, |&at| if at < 0 { end } else { at })))
             .collect())
+    }
+
+    fn held_since_before(&self, timestamp_ms: i64, last_stable: &Offsets) -> Result<BTreeSet<Partition>> {
+        let at = |offset| last_stable.keys().map(|&partition| (partition, offset)).collect::<Vec<_>>();
+        let younger = self.list(&at(timestamp_ms.max(0)), Isolation::ReadUncommitted);
+        let still = self.list(&at(LATEST), Isolation::ReadCommitted);
+        let (younger, _) = self.listed(&younger)?;
+        let (still, _) = self.listed(&still)?;
+        // The first record of that time or later is behind the held one, or does not exist; and an end that moved meanwhile was
+        // not held at all.
+        let held = |(partition, offset): (&Partition, &Offset)| {
+            let older = younger.get(partition).is_some_and(|&found| found < 0 || found > *offset);
+            older && still.get(partition) == Some(offset)
+        };
+        Ok(last_stable.iter().filter(|&each| held(each)).map(|(&partition, _)| partition).collect())
     }
 
     fn pull(

@@ -19,7 +19,7 @@ METADATA = {
     "offset": lambda r: r.offset,
     "partition": lambda r: r.partition,
     "topic": lambda r: r.topic,
-    "timestamp": lambda r: datetime.fromtimestamp(r.timestamp_ms / 1000, UTC),
+    "timestamp": lambda r: None if r.timestamp_ms == -1 else datetime.fromtimestamp(r.timestamp_ms / 1000, UTC),
     "key": lambda r: r.key,
     "headers": lambda r: tuple(sorted(r.headers)),
     "sha256": lambda r: hashlib.sha256(r.value or b"").hexdigest(),
@@ -201,6 +201,8 @@ class Model:
         rules = self.rules
         if record.value is None and rules.tombstones == "delete":
             moment = METADATA["timestamp"](record)
+            if record.key is None or moment is None:
+                raise Rejected("no id, or no time")
             # A tombstone has no columns to order by, and null is the lowest.
             rank = (order(moment), *(order(None) for _ in rules.order_by))
             return Version((record.key.decode(),), rank, moment, None, record)
