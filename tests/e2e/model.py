@@ -19,7 +19,9 @@ METADATA = {
     "offset": lambda r: r.offset,
     "partition": lambda r: r.partition,
     "topic": lambda r: r.topic,
-    "timestamp": lambda r: None if r.timestamp_ms == -1 else datetime.fromtimestamp(r.timestamp_ms / 1000, UTC),
+    "timestamp": lambda r: (
+        None if r.timestamp_ms == -1 else datetime.fromtimestamp(r.timestamp_ms / 1000, UTC)
+    ),
     "key": lambda r: r.key,
     "headers": lambda r: tuple(sorted(r.headers)),
     "sha256": lambda r: hashlib.sha256(r.value or b"").hexdigest(),

@@ -1,18 +1,13 @@
 """Corners of several brokers: elections, truncated logs, brokers that come and go, damaged disks."""
 
-import json
 import threading
 
 import pytest
 from articles import Feed, article
-from cluster import Cluster, await_
+from cluster import READERS, SLOWLY, Cluster, Pulling, change, go, refused
 from readers import Warehouse
 
-from jobs import RUN_TIMEOUT_S, Job, phase_of
-
-READERS = ["pyiceberg", "duckdb"]
-# Small fetches make a pull of a few thousand records last for seconds.
-SLOWLY = {"fetch.message.max.bytes": "1000", "fetch.max.bytes": "1000", "message.max.bytes": "1000", "queued.min.messages": "10"}
+from jobs import Job
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +18,9 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture
-def make_job(tmp_path):
+def make_job(cluster, tmp_path):
+    cluster.start()
+
     def make(topic, **options):
         directory = tmp_path / topic.name
         directory.mkdir()
@@ -32,45 +29,6 @@ def make_job(tmp_path):
         return job
 
     return make
-
-
-def go(job, *arguments, **options):
-    return job.go(*arguments, readers=READERS, **options)
-
-
-def refused(job, code=65):
-    """A run that fails and leaves the table as it was; answers its error."""
-    before = job.warehouse.metadata_location(job.table)
-    report = job.run(code=code, outcome="failed")
-    assert job.warehouse.metadata_location(job.table) == before, "nothing may be committed"
-    return report["error"]
-
-
-class Pulling:
-    """A run that is under way, and reads."""
-
-    def __init__(self, job, *arguments):
-        self.process = job.start("run", "--output", "json", "--log-format", "json", *arguments)
-        self.lines, reads = [], threading.Event()
-
-        def watch():
-            for line in self.process.stderr:
-                self.lines.append(line)
-                if phase_of(line) == "pull":
-                    reads.set()
-
-        self.watcher = threading.Thread(target=watch)
-        self.watcher.start()
-        assert reads.wait(RUN_TIMEOUT_S), self.lines
-
-    def is_running(self):
-        return self.process.poll() is None
-
-    def end(self, code=0):
-        stdout = self.process.stdout.read()
-        assert self.process.wait(RUN_TIMEOUT_S) == code, (stdout, "".join(self.lines[-20:]))
-        self.watcher.join()
-        return json.loads(stdout)
 
 
 # --- elections
@@ -99,6 +57,7 @@ def test_leaders_that_move_while_a_topic_is_drained(cluster, make_job):
         # Nobody loses a record, and nobody has to try again: elections are over long before `stall_timeout`.
         assert job.run("--drain")["outcome"] == "committed"
         runs += 1
+    restarts.join()
     assert not problems, problems
     assert runs > 1
     feed.send(100)
@@ -120,22 +79,120 @@ def test_a_leader_that_dies_in_mid_pull(cluster, make_job):
     job.nothing_new()
 
 
-# --- brokers that come and go
+# --- logs that were cut
+
+
+def test_a_truncated_log_is_refused_where_it_matters_and_only_there(cluster, make_job):
+    """The replica that was behind leads: what the old leader alone had is gone, as Kafka says it may be."""
+    unclean = {"unclean_leader_election_enable": "true", "min_insync_replicas": 1}
+    topics = [cluster.topic_on([1, 2], **unclean) for _ in range(3)]
+    below, refilled, past = jobs = [make_job(topic) for topic in topics]
+    # An idempotent producer would notice the loss itself, and give up for good.
+    producer = cluster.new_producer(enable_idempotence=False)
+
+    def send(topic, values):
+        for value in values:
+            topic.produce(value, producer=producer)
+        topic.flush(producer)
+
+    for job in jobs:
+        send(job.topic, [article(f"a{i}", i) for i in range(10)])
+        cluster.await_in_sync(job.topic, {1, 2})
+    go(past)
+    cluster.stop_node(2)
+    for job in jobs:
+        cluster.await_in_sync(job.topic, {1})
+        send(job.topic, [article(f"only on 1: {i}", 20 + i) for i in range(5)])
+    for job in (below, refilled):
+        assert go(job)["records"]["read"] == 15
+    cluster.kill_node(1)
+    cluster.start_node(2)
+    for job in jobs:
+        cluster.await_leaders(job.topic, {2})
+        job.topic.forget({(0, offset) for offset in range(10, 15)})
+        assert job.topic.ends() == {0: 10}
+
+    # The log ends below what the table has read.
+    error = refused(below)
+    for part in ("partition 0", below.topic.name, "ends at offset 10", "read up to 15"):
+        assert part in error["message"]
+    # It has been written again past what the table has read: only the leader epoch tells.
+    send(refilled.topic, [article(f"b{i}", 30 + i) for i in range(10)])
+    error = refused(refilled)
+    for part in (
+        "partition 0",
+        refilled.topic.name,
+        "was truncated below offset 15",
+        "broker end offset is 10",
+    ):
+        assert part in error["message"]
+    # It was cut behind what the table has read, so the table lacks nothing.
+    send(past.topic, [article(f"b{i}", 30 + i) for i in range(10)])
+    assert go(past)["records"]["read"] == 10
+    past.nothing_new()
+    # Nothing becomes right by waiting, and the old leader bows to the new one.
+    cluster.start_node(1)
+    for job in jobs:
+        cluster.await_in_sync(job.topic, {1, 2})
+    assert refused(below) and refused(refilled)
+    past.nothing_new()
+
+
+# --- brokers that come and go, and their disks
 
 
 def test_a_broker_that_comes_back_in_time_and_one_that_does_not(cluster, make_job):
     topic = cluster.topic_on([1], [3])
-    job = make_job(topic, sections={"kafka": SLOWLY, "limits": {"stall_timeout": "60 s"}})
+    job = make_job(topic, sections={"kafka": SLOWLY})
     topic.send([article(f"a{i}", i / 10) for i in range(8000)], partition=1)
-    topic.send([article("b", 1)], partition=0)
+    topic.send([article("b", 1)])
     pulling = Pulling(job)
     cluster.kill_node(3)
-    assert pulling.is_running()
+    assert pulling.is_running(), "too late to miss a broker"
     cluster.start_node(3)
     assert pulling.end()["records"]["read"] == 8001
     job.verify(READERS)
     job.nothing_new()
 
     topic.send([article(f"c{i}", 900 + i / 10) for i in range(8000)], partition=1)
-    job.sections["limits"]["stall_timeout"] = "3 s"
-    job.__post_init_path__() if hasattr(job, "__post_init_path__") else None
+    change(job, "limits", stall_timeout="3 s")
+    pulling = Pulling(job)
+    with cluster.frozen(3):
+        assert pulling.is_running()
+        error = pulling.end(75)["error"]
+    assert f"partition 1 of `{topic.name}` made no progress for 3 s" in error["message"]
+    change(job, "limits", stall_timeout="60 s")
+    assert go(job)["records"]["read"] == 8000
+    job.nothing_new()
+
+
+def test_a_damaged_batch_is_refused_until_it_is_whole_again(cluster, make_job):
+    topic = cluster.topic_on([3], [3], [2])
+    job = make_job(topic)
+    for n in range(3):
+        # A batch each.
+        topic.send([article(f"a{n}{i}", n) for i in range(10)])
+        topic.send([article(f"b{n}{i}", n) for i in range(10)], partition=1)
+    topic.send([article("c", 1)], partition=2)
+    (segment,) = cluster.data(3).glob(f"{topic.name}-1/*.log")
+
+    def flip(at):
+        cluster.stop_node(3)
+        with segment.open("r+b") as log:
+            log.seek(at)
+            byte = log.read(1)[0]
+            log.seek(at)
+            log.write(bytes([byte ^ 1]))
+        cluster.start_node(3)
+        cluster.await_leaders(topic, {2, 3})
+
+    at = segment.read_bytes().index(b"b13")
+    flip(at)
+    error = refused(job)
+    for part in ("partition 1", topic.name, "at offset 10", "CRC"):
+        assert part in error["message"], error
+    assert "tidegate reset" in error["hint"]
+    assert refused(job)["message"] == error["message"], "it is not passed the second time either"
+    flip(at)
+    assert go(job)["records"]["read"] == 61
+    job.nothing_new()

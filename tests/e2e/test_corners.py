@@ -1,48 +1,26 @@
-"""Corners of one broker: transactions cut anywhere, retention, deleted topics, odd records, many partitions."""
+"""Corners of one broker: transactions, retention, deleted topics, odd records, many partitions."""
 
 import json
 import subprocess
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from articles import Feed, article
-from cluster import await_, delete_records
+from articles import article
+from cluster import READERS, SLOWLY, Pulling, await_, change, delete_records, go, refused
 from confluent_kafka import Producer
+from kafka import ROOT
 from readers import Warehouse
 
-from kafka import ROOT
-from jobs import BIN, RUN_TIMEOUT_S, Job, job_file, phase_of
+from jobs import BIN, RUN_TIMEOUT_S
 
-# Spark judges the same tables elsewhere; here it is Kafka that differs.
-READERS = ["pyiceberg", "duckdb"]
 MINUTE_MS = 60_000
 
 
 @pytest.fixture
 def warehouse(tmp_path):
     return Warehouse(tmp_path, None)
-
-
-def go(job, *arguments, **options):
-    return job.go(*arguments, readers=READERS, **options)
-
-
-def change(job, section, **values):
-    """The same job with another job file."""
-    job.sections.setdefault(section, {}).update(values)
-    job.path.write_text(job_file(job.tree()))
-
-
-def refused(job, code=65):
-    """A run that fails and leaves the table as it was; answers its message."""
-    before = job.warehouse.metadata_location(job.table)
-    report = job.run(code=code, outcome="failed")
-    assert job.warehouse.metadata_location(job.table) == before, "nothing may be committed"
-    assert report["batches"] == []
-    return report["error"]
 
 
 def summary(job):
@@ -70,7 +48,7 @@ def test_a_batch_may_begin_and_end_anywhere_in_transactions(make_job, broker):
         else:
             producer.abort_transaction()
             topic.forget(topic.positions() - before)
-    # The topic begins within an aborted transaction, and ends in an open one with committed records behind it.
+    # The topic begins within an aborted transaction, and ends in an open one with a record behind it.
     delete_records(topic, {0: 3})
     topic.forget({place for place in topic.positions() if place[1] < 3})
     producer.begin_transaction()
@@ -105,7 +83,10 @@ def test_a_transaction_that_holds_for_long_is_warned_of(make_job, broker):
     for outcome in ("committed", "nothing_new"):
         report = job.run(outcome=outcome)
         (warning,) = held(report)
-        assert "partition 0 is held at offset 1 by a transaction that has been open for more than 60 s" in warning
+        assert (
+            "partition 0 is held at offset 1 by a transaction that has been open for more than 60 s"
+            in warning
+        )
     job.verify(READERS)
     assert {row[0] for row in job.model.rows()} == {"before", "other"}
     producer.commit_transaction()
@@ -172,33 +153,17 @@ def test_retention_by_time_that_leaves_nothing_is_skipped_whole(make_job, broker
 
 
 def test_retention_that_overtakes_the_pull_is_skipped_too(make_job):
-    slow = {"fetch.message.max.bytes": "2000", "fetch.max.bytes": "2000", "message.max.bytes": "2000"}
-    slow |= {"queued.min.messages": "20", "on_data_loss": "skip"}
+    slow = SLOWLY | {"on_data_loss": "skip"}
     job = make_job(partitions=1, sections={"kafka": slow})
     topic = job.topic
     topic.send([article("first", 1)])
     job.init()
     go(job)
     topic.send([article(f"a{i}", i / 10) for i in range(20_000)])
-    run = job.start("run", "--output", "json", "--log-format", "json")
-    seen = threading.Event()
-    lines = []
-
-    def watch():
-        for line in run.stderr:
-            lines.append(line)
-            if phase_of(line) == "pull":
-                seen.set()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert seen.wait(RUN_TIMEOUT_S)
+    pulling = Pulling(job)
     delete_records(topic, {0: 19_900})
-    stdout = run.stdout.read()
-    assert run.wait(RUN_TIMEOUT_S) == 0, (stdout, lines)
-    watcher.join()
-    report = json.loads(stdout)
-    assert "partition 0: 1 to 19900 (19899 offsets)" in report["warnings"][0], (report, lines[-5:])
+    report = pulling.end()
+    assert "partition 0: 1 to 19900 (19899 offsets)" in report["warnings"][0]
     topic.forget({(0, o) for o in range(1, 19_900)})
     job.verify(READERS)
     job.nothing_new()
@@ -256,7 +221,9 @@ def test_a_record_larger_than_every_limit_passes(make_job, broker):
     change(job, "kafka", **{"receive.message.max.bytes": "1000000"})
     change(job, "limits", stall_timeout="2 s")
     error = refused(job, code=75)
-    assert "increase receive.message.max.bytes" in error["causes"][0], "only the client's owner can help, so tell"
+    assert "increase receive.message.max.bytes" in error["causes"][0], (
+        "only the client's owner can help, so tell"
+    )
     change(job, "kafka", **{"receive.message.max.bytes": "100000000"})
     go(job)
 
@@ -279,7 +246,7 @@ def test_absent_timestamps_null_keys_and_tombstones(make_job):
     topic.produce(article("keyless", 2))
     topic.produce(article("gone", 3), key="gone")
     topic.produce(article("empty key", 4), key="")
-    # Partition 1 has nothing but rejects: a deletion without a key, and one without a time; partition 2 is empty.
+    # Partition 1 has nothing but rejects: a deletion without a key, and one without a time.
     topic.produce(None, partition=1)
     topic.produce(None, key="timeless", partition=1, timestamp_ms=-1)
     topic.flush()
@@ -290,7 +257,11 @@ def test_absent_timestamps_null_keys_and_tombstones(make_job):
     job.init()
     report = go(job)
     assert report["records"]["rejected"] == 2
-    assert {row[0]: row[4] is None for row in job.model.rows()} == {"timeless": True, "keyless": False, "empty key": False}
+    assert {row[0]: row[4] is None for row in job.model.rows()} == {
+        "timeless": True,
+        "keyless": False,
+        "empty key": False,
+    }
     job.nothing_new()
     topic.produce(None, key="timeless")
     topic.flush()
