@@ -20,7 +20,7 @@ WAIT_S = 60
 READERS = ["pyiceberg", "duckdb"]
 # Small fetches make a pull of some thousand records last for seconds.
 SLOWLY = dict.fromkeys(("fetch.message.max.bytes", "fetch.max.bytes", "message.max.bytes"), "1000")
-SLOWLY |= {"queued.min.messages": "10"}
+SLOWLY |= {"queued.min.messages": "10", "fetch.queue.backoff.ms": "50"}
 # A killed broker is missed after 4 s, not after 9; a restarted one does not take back what it led.
 SETTINGS = {
     "broker.session.timeout.ms": 4000,

@@ -37,6 +37,8 @@ def make_job(cluster, tmp_path):
 def test_leaders_that_move_while_a_topic_is_drained(cluster, make_job):
     topic = cluster.topic_on([1, 2, 3], [2, 3, 1], [3, 1, 2], min_insync_replicas=2)
     job = make_job(topic, sections={"limits": {"max_offsets_per_trigger": 400}})
+    # Whether a partition had been read to its end when a batch was planned is known to the run alone.
+    job.model.ends_known = False
     feed, problems = Feed(topic), []
     feed.send(500)
 
@@ -69,11 +71,11 @@ def test_a_leader_that_dies_in_mid_pull(cluster, make_job):
     topic = cluster.topic_on([1, 2], [2, 3])
     job = make_job(topic, sections={"kafka": SLOWLY})
     for partition in (0, 1):
-        topic.send([article(f"{partition}/{i}", i / 10) for i in range(8000)], partition)
+        topic.send([article(f"{partition}/{i}", i / 10) for i in range(4000)], partition)
     pulling = Pulling(job)
     cluster.kill_node(1)
     assert pulling.is_running(), "too late to see an election"
-    assert pulling.end()["records"]["read"] == 16_000
+    assert pulling.end()["records"]["read"] == 8_000
     job.verify(READERS)
     cluster.start_node(1)
     job.nothing_new()
@@ -144,17 +146,17 @@ def test_a_truncated_log_is_refused_where_it_matters_and_only_there(cluster, mak
 def test_a_broker_that_comes_back_in_time_and_one_that_does_not(cluster, make_job):
     topic = cluster.topic_on([1], [3])
     job = make_job(topic, sections={"kafka": SLOWLY})
-    topic.send([article(f"a{i}", i / 10) for i in range(8000)], partition=1)
+    topic.send([article(f"a{i}", i / 10) for i in range(4000)], partition=1)
     topic.send([article("b", 1)])
     pulling = Pulling(job)
     cluster.kill_node(3)
     assert pulling.is_running(), "too late to miss a broker"
     cluster.start_node(3)
-    assert pulling.end()["records"]["read"] == 8001
+    assert pulling.end()["records"]["read"] == 4001
     job.verify(READERS)
     job.nothing_new()
 
-    topic.send([article(f"c{i}", 900 + i / 10) for i in range(8000)], partition=1)
+    topic.send([article(f"c{i}", 900 + i / 10) for i in range(4000)], partition=1)
     change(job, "limits", stall_timeout="3 s")
     pulling = Pulling(job)
     with cluster.frozen(3):
@@ -162,7 +164,8 @@ def test_a_broker_that_comes_back_in_time_and_one_that_does_not(cluster, make_jo
         error = pulling.end(75)["error"]
     assert f"partition 1 of `{topic.name}` made no progress for 3 s" in error["message"]
     change(job, "limits", stall_timeout="60 s")
-    assert go(job)["records"]["read"] == 8000
+    cluster.await_leaders(topic, {1, 3})
+    assert go(job)["records"]["read"] == 4000
     job.nothing_new()
 
 

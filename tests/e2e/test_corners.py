@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -282,9 +283,20 @@ def test_two_thousand_partitions(make_job, broker):
     job.init()
     try:
         usage = job.warehouse.directory / "usage"
-        command = [ROOT / "scripts" / "rusage.py", usage, BIN, "run", job.path, "--output", "json"]
+        command = [
+            sys.executable,
+            ROOT / "scripts" / "rusage.py",
+            usage,
+            BIN,
+            "run",
+            job.path,
+            "--output",
+            "json",
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=RUN_TIMEOUT_S)
-        print(usage.read_text())
+        usage = json.loads(usage.read_text())
+        print("a run over 2,000 partitions:", usage)
+        assert usage["code"] == 0 and usage["peak_rss_mib"] < 512
         job.verify(READERS)
         job.nothing_new()
         topic.send([article("last", 5)], partition=1999)
