@@ -214,10 +214,8 @@ fn topic(config: &Config, state: Option<&State>, now: i64) -> Result<String> {
             up_to: None,
         })?;
         if !plan.is_empty() && plan.is_too_little(progress, &config.limits, now) {
-            found.push_str(&format!(
-                "; {} new ones are below `limits.min_offsets_per_trigger`: a run would wait for more",
-                plan.lag
-            ));
+            let verb = if plan.lag == 1 { "is" } else { "are" };
+            found.push_str(&format!("; {} new {verb} below `limits.min_offsets_per_trigger`: a run would wait", plan.lag));
         }
     }
     Ok(found)

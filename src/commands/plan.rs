@@ -136,9 +136,9 @@ impl Planned {
         }
         let mut text = head;
         if self.too_little {
+            let new = if self.lag == 1 { "1 new offset is".to_owned() } else { format!("{} new offsets are", self.lag) };
             text.push_str(&format!(
-                "it would wait for more: {} new offsets are below `limits.min_offsets_per_trigger`; with `--drain` it reads them\n",
-                self.lag
+                "it would wait for more: {new} below `limits.min_offsets_per_trigger`; with `--drain` it would not\n"
             ));
         }
         text.push_str(&columns(&rows));

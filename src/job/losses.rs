@@ -12,7 +12,9 @@ use crate::plan::lost_range;
 use crate::progress::Progress;
 use crate::source::Source;
 
-/// An open transaction older than this is warned of: what producers grant a transaction by default (`transaction.timeout.ms`).
+/// An open transaction older than this is warned of: what producers grant a transaction by default (`transaction.timeout.ms`). Its age
+/// is that of its first record by the record's own timestamp, since no broker tells another to a plain consumer: a producer that
+/// writes old timestamps is warned of too soon.
 const HELD_LONG: Duration = Duration::from_secs(60);
 
 impl<S: Source, C: Catalog> Job<'_, S, C> {
