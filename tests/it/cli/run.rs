@@ -187,6 +187,7 @@ fn the_life_of_a_job_for_machines() {
       "planned": 4,
       "table": "news.articles",
       "tidegate": "[VERSION]",
+      "too_little": false,
       "topic": "tide"
     }
     "#);
