@@ -163,8 +163,8 @@ impl Kafka {
         let mut offsets = BTreeMap::new();
         let mut refusal = None;
         for (partition, outcome) in self.wait(pending, ANSWER_MAX, &doing)?.offsets() {
-            match outcome {
-                Ok((offset, _)) => {
+            match found(outcome) {
+                Ok(offset) => {
                     offsets.insert(partition, offset);
                 }
                 Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
@@ -389,6 +389,16 @@ impl Source for Kafka {
         let answer = self.wait(&pending, MIRROR_MAX, &doing)?;
         self.mirror_unanswered.store(false, Ordering::Relaxed);
         answer.altered().map_err(|failure| self.explain(failure, &doing))
+    }
+}
+
+/// What a leader said. One that was lost while it was asked leaves an offset that is none, and librdkafka 2.12 calls that no error.
+fn found(outcome: Result<(Offset, Option<i32>), Failure>) -> Result<Offset, Failure> {
+    match outcome? {
+        (offset, _) if offset < LATEST => {
+            Err(Failure { code: Code::LeaderNotAvailable, reason: "the leader was lost while it was asked".into() })
+        }
+        (offset, _) => Ok(offset),
     }
 }
 

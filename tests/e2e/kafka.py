@@ -152,8 +152,14 @@ class Topic:
     def ends(self, isolation=IsolationLevel.READ_UNCOMMITTED):
         """Partition to high watermark, or to the last stable offset under READ_COMMITTED."""
         asked = {TopicPartition(self.name, p): OffsetSpec.latest() for p in range(self.partitions)}
-        found = self.broker.admin.list_offsets(asked, isolation_level=isolation, request_timeout=30)
-        return {place.partition: future.result().offset for place, future in found.items()}
+        deadline = time.monotonic() + 30
+        while True:
+            found = self.broker.admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
+            ends = {place.partition: future.result().offset for place, future in found.items()}
+            # A leader that was lost while it was asked is answered for with an offset that is none.
+            if min(ends.values()) >= 0:
+                return ends
+            assert time.monotonic() < deadline, f"{self.name} has no ends: {ends}"
 
     def survivors(self):
         """The offsets that a reader of committed data can still see (compaction removes some)."""

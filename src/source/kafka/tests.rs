@@ -566,6 +566,14 @@ proptest! {
 }
 
 #[test]
+fn a_leader_lost_while_it_is_asked_does_not_make_the_log_look_cut() {
+    // Seen when a broker was killed: no error, and RD_KAFKA_OFFSET_INVALID.
+    assert_eq!(found(Ok((-1001, None))).unwrap_err().code, Code::LeaderNotAvailable);
+    // "No record of that time or later", and the beginning of a log.
+    assert_eq!((found(Ok((-1, None))).unwrap(), found(Ok((0, Some(3)))).unwrap()), (-1, 0));
+}
+
+#[test]
 fn a_topic_id_reads_as_kafka_prints_it() {
     assert_eq!(topic_id([0, 0]), None);
     // `Uuid.METADATA_TOPIC_ID` of Kafka, and a value with both characters that plain base64 spells otherwise.
