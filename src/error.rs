@@ -67,6 +67,9 @@ pub enum Error {
         offset: i64,
         /// How long nothing came.
         seconds: u64,
+        /// The last trouble that the client met, where it met any.
+        #[source]
+        source: Option<BoxError>,
     },
     /// Credentials or permissions were refused.
     #[error("not allowed to {doing}")]

@@ -32,9 +32,12 @@ fn main() -> ExitCode {
 async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run(args, &cli.global, &observer).await,
-        Command::Plan(args) => {
-            answer(&cli.global, "plan", async { commands::plan::planned(&read(&args.job)?).await }.await, |planned| planned.text())
-        }
+        Command::Plan(args) => answer(
+            &cli.global,
+            "plan",
+            async { commands::plan::planned(&read(&args.job)?, now_ms() * 1_000).await }.await,
+            |planned| planned.text(),
+        ),
         Command::Init(args) => {
             answer(&cli.global, "init", async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text())
         }
@@ -45,7 +48,7 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             |status| status.text(),
         ),
         Command::Check(args) => {
-            let checked = async { Ok(commands::check::check(&read(&args.job)?).await) }.await;
+            let checked = async { Ok(commands::check::check(&read(&args.job)?, now_ms() * 1_000).await) }.await;
             let code = checked.as_ref().map_or_else(Error::exit_code, |checked| checked.exit_code);
             answer(&cli.global, "check", checked, |checked| checked.text());
             ExitCode::from(code)

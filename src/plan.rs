@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::OnDataLoss;
+use crate::config::{Limits, OnDataLoss};
 use crate::error::{Error, Result};
 use crate::offsets::{Offset, OffsetRange, Offsets, Partition, PartitionBounds, TopicBounds};
 use crate::progress::Progress;
@@ -63,6 +63,14 @@ impl Plan {
         self.ranges.iter().map(|(&partition, at)| (partition, at.range.start())).collect()
     }
 
+    /// Whether the batch is too small to be worth a snapshot (`min_offsets_per_trigger`), and the last one not long ago. `now` is µs
+    /// since the epoch.
+    pub fn is_too_little(&self, state: Option<&Progress>, limits: &Limits, now: i64) -> bool {
+        let Some(state) = state else { return false };
+        let delay = i64::try_from(limits.max_trigger_delay.as_micros()).unwrap_or(i64::MAX);
+        self.lag < limits.min_offsets_per_trigger && now < state.planned_at.saturating_add(delay)
+    }
+
     /// Offsets that a batch with these ends leaves behind.
     pub fn remaining(&self, ends: &Offsets) -> u64 {
         let read: i64 = self.starts.iter().map(|(p, start)| ends.get(p).map_or(0, |end| end - start)).sum();
@@ -97,7 +105,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
             };
             continue;
         };
-        let start = start_of(input, partition, bounds, known, &mut plan)?;
+        let start = start_of(input, partition, bounds, known)?;
+        if let Some(lost_from) = known.filter(|&next| next < start) {
+            plan.skipped.insert(partition, (lost_from, start));
+        }
         plan.starts.insert(partition, start);
         let end = input.up_to.and_then(|ends| ends.get(&partition)).map_or(bounds.last_stable, |&end| end.min(bounds.last_stable));
         if end > start {
@@ -105,6 +116,9 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
         } else if bounds.high_watermark > bounds.last_stable {
             plan.held.push(partition);
         }
+    }
+    if input.on_data_loss == OnDataLoss::Fail && !plan.skipped.is_empty() {
+        return Err(lost(&plan.skipped, &input.bounds.topic));
     }
     plan.lag = lags.values().sum();
     for (partition, share) in shares(&lags, input.max_offsets) {
@@ -145,16 +159,12 @@ fn same_topic(state: &Progress, bounds: &TopicBounds) -> Result<()> {
     Ok(())
 }
 
-fn start_of(
-    input: &PlanInput<'_>,
-    partition: Partition,
-    bounds: &PartitionBounds,
-    known: Option<Offset>,
-    plan: &mut Plan,
-) -> Result<Offset> {
+/// Where to begin: past the state's offset where what came next is gone.
+fn start_of(input: &PlanInput<'_>, partition: Partition, bounds: &PartitionBounds, known: Option<Offset>) -> Result<Offset> {
     let Some(next) = known else {
         // On the first run the job's choice; a partition added later starts at its beginning.
-        let wanted = input.first_starts.get(&partition).copied().filter(|_| plan.first).unwrap_or(bounds.earliest);
+        let first = input.state.is_none();
+        let wanted = input.first_starts.get(&partition).copied().filter(|_| first).unwrap_or(bounds.earliest);
         if wanted < bounds.earliest || wanted > bounds.high_watermark {
             return Err(Error::refused(
                 format!(
@@ -175,26 +185,22 @@ fn start_of(
             "an unclean leader election or a restored cluster lost records that the table holds; decide with the topic's owner what is true",
         ));
     }
-    if next < bounds.earliest {
-        match input.on_data_loss {
-            OnDataLoss::Fail => {
-                return Err(Error::refused(
-                    format!(
-                        "partition {partition} of `{}`: offsets {next} to {} are gone from Kafka before they were read ({} offsets)",
-                        input.bounds.topic,
-                        bounds.earliest,
-                        bounds.earliest - next
-                    ),
-                    "retention was faster than the schedule; `kafka.on_data_loss = \"skip\"` gives the range up and writes it into the snapshot",
-                ));
-            }
-            OnDataLoss::Skip => {
-                plan.skipped.insert(partition, (next, bounds.earliest));
-                return Ok(bounds.earliest);
-            }
-        }
-    }
-    Ok(next)
+    Ok(next.max(bounds.earliest))
+}
+
+/// Names every range that is gone: what the owner of the data decides about is all of them.
+fn lost(ranges: &BTreeMap<Partition, (Offset, Offset)>, topic: &str) -> Error {
+    let named: Vec<_> = ranges.iter().map(|(partition, range)| lost_range(*partition, *range)).collect();
+    Error::refused(
+        format!("offsets of `{topic}` are gone from Kafka before they were read: {}", named.join(", ")),
+        "retention was faster than the schedule; `kafka.on_data_loss = \"skip\"` gives these ranges up and writes them into the snapshot",
+    )
+}
+
+/// A range that Kafka lost before it was read, in the words of messages.
+pub fn lost_range(partition: Partition, (start, end): (Offset, Offset)) -> String {
+    let count = end - start;
+    format!("partition {partition}: {start} to {end} ({count} offset{})", if count == 1 { "" } else { "s" })
 }
 
 fn unreachable_partition(partition: Partition, topic: &str) -> Error {
@@ -329,12 +335,20 @@ mod tests {
         let held = bounds(&[(10, 20, 20), (0, 5, 5)]);
         let error = run(Some(&state(&[4, 0])), &held, 100, OnDataLoss::Fail).unwrap_err();
         assert_eq!(error.exit_code(), 65);
-        assert!(error.to_string().contains("offsets 4 to 10 are gone"), "{error}");
+        assert_eq!(error.to_string(), "offsets of `t` are gone from Kafka before they were read: partition 0: 4 to 10 (6 offsets)");
         let plan = run(Some(&state(&[4, 0])), &held, 100, OnDataLoss::Skip).unwrap();
         assert_eq!(plan.skipped, BTreeMap::from([(0, (4, 10))]));
         assert_eq!(plan.ranges[&0].range, OffsetRange::new(10, 20));
         assert_eq!(plan.ranges[&0].leader_epoch, None, "the epoch belonged to the offset that is gone");
         assert_eq!(plan.ranges[&1].range, OffsetRange::new(0, 5), "the other partition goes on from its own place");
+    }
+
+    #[test]
+    fn every_range_that_is_gone_is_named() {
+        let held = bounds(&[(10, 20, 20), (0, 5, 5), (7, 7, 7)]);
+        let error = run(Some(&state(&[4, 0, 6])), &held, 100, OnDataLoss::Fail).unwrap_err().to_string();
+        assert!(error.contains("partition 0: 4 to 10 (6 offsets)"), "{error}");
+        assert!(error.contains("partition 2: 6 to 7 (1 offset)") && !error.contains("partition 1"), "{error}");
     }
 
     #[test]

@@ -12,10 +12,11 @@ use crate::decode::KeyDecoder;
 use crate::error::{Error, Result};
 use crate::job::{Supplied, decoder, first_starts, rejects_ident};
 use crate::names::FileNames;
+use crate::plan::{PlanInput, plan};
 use crate::rejects;
 use crate::report::ErrorReport;
 use crate::source::Source;
-use crate::state;
+use crate::state::{self, State};
 use crate::storage::Store;
 use crate::table::fit::{MERGE_MODE, MergeMode};
 use crate::write::{DataWriter, WriteTarget};
@@ -60,15 +61,24 @@ impl Checked {
         self.tests.push(test);
     }
 
-    async fn add_tables(&mut self, config: &Config, tables: &Tables) {
+    /// Answers the job's state, where a run could begin from it.
+    async fn add_tables(&mut self, config: &Config, tables: &Tables) -> Option<State> {
+        let mut state = None;
         match load_table(&tables.catalog, config).await {
             Ok(table) => {
                 self.add("table", describe(config, &tables.store, &table));
-                self.add("state", job_state(config, &table).await);
+                match job_state(config, &table).await {
+                    Ok(found) => {
+                        self.add("state", Ok(stands(&found)));
+                        state = Some(found);
+                    }
+                    Err(error) => self.add("state", Err(error)),
+                }
             }
             Err(error) => self.add("table", Err(error)),
         }
         self.add("rejects", rejects_table(config, tables).await);
+        state
     }
 
     /// For a person.
@@ -92,8 +102,8 @@ impl Checked {
     }
 }
 
-/// Tests everything, however much fails.
-pub async fn check(config: &Config) -> Checked {
+/// Tests everything, however much fails. `now` is µs since the epoch.
+pub async fn check(config: &Config, now: i64) -> Checked {
     let mut checked = Checked {
         tidegate: env!("CARGO_PKG_VERSION"),
         command: "check",
@@ -102,11 +112,14 @@ pub async fn check(config: &Config) -> Checked {
         tests: Vec::new(),
     };
     checked.add("job file", Ok(format!("job `{}`", config.name)));
-    match open_tables(config) {
+    let state = match open_tables(config) {
         Ok(tables) => checked.add_tables(config, &tables).await,
-        Err(error) => checked.add("table", Err(error)),
-    }
-    checked.add("topic", tokio::task::block_in_place(|| topic(config)));
+        Err(error) => {
+            checked.add("table", Err(error));
+            None
+        }
+    };
+    checked.add("topic", tokio::task::block_in_place(|| topic(config, state.as_ref(), now)));
     checked
 }
 
@@ -157,13 +170,17 @@ fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
     Ok(())
 }
 
-async fn job_state(config: &Config, table: &LoadedTable) -> Result<String> {
+async fn job_state(config: &Config, table: &LoadedTable) -> Result<State> {
     let state = state::find(table, &config.table.branch, &config.name).await?;
     state::may_begin(&state, table, &config.name, false)?;
-    Ok(match state.progress() {
+    Ok(state)
+}
+
+fn stands(state: &State) -> String {
+    match state.progress() {
         Some(progress) => format!("batch {} of epoch {}", progress.batch, progress.epoch),
         None => "no batch yet".into(),
-    })
+    }
 }
 
 async fn rejects_table(config: &Config, tables: &Tables) -> Result<String> {
@@ -176,14 +193,31 @@ async fn rejects_table(config: &Config, tables: &Tables) -> Result<String> {
     Ok(format!("`{ident}`"))
 }
 
-fn topic(config: &Config) -> Result<String> {
+/// Plans a batch where the state is known: what a run would refuse, this refuses.
+fn topic(config: &Config, state: Option<&State>, now: i64) -> Result<String> {
     let source = open_source(config)?;
     let bounds = source.bounds()?;
     let known: Vec<_> = bounds.partitions.values().flatten().collect();
     if let Some((partition, _)) = bounds.partitions.iter().find(|(_, bounds)| bounds.is_none()) {
         return Err(Error::unavailable(format!("reach partition {partition} of `{}`", bounds.topic), "it has no leader now"));
     }
-    first_starts(config, &source, &bounds)?;
+    let first_starts = first_starts(config, &source, &bounds)?;
     let offsets: i64 = known.iter().map(|b| b.last_stable - b.earliest).sum();
-    Ok(format!("`{}`, {} partitions, {offsets} offsets", bounds.topic, known.len()))
+    let mut found = format!("`{}`, {} partitions, {offsets} offsets", bounds.topic, known.len());
+    if let Some(state) = state {
+        let progress = state.progress();
+        let plan = plan(&PlanInput {
+            state: progress,
+            bounds: &bounds,
+            first_starts: &first_starts,
+            max_offsets: config.limits.max_offsets_per_trigger,
+            on_data_loss: config.kafka.on_data_loss,
+            up_to: None,
+        })?;
+        if !plan.is_empty() && plan.is_too_little(progress, &config.limits, now) {
+            let verb = if plan.lag == 1 { "is" } else { "are" };
+            found.push_str(&format!("; {} new {verb} below `limits.min_offsets_per_trigger`: a run would wait", plan.lag));
+        }
+    }
+    Ok(found)
 }

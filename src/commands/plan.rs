@@ -28,6 +28,8 @@ pub struct Planned {
     pub batch: u64,
     /// Whether a run would commit anything.
     pub empty: bool,
+    /// Whether a run without `--drain` would wait for more, by `limits.min_offsets_per_trigger`.
+    pub too_little: bool,
     /// Offsets that the run would read.
     pub planned: u64,
     /// Offsets between the table's state and the last stable offsets.
@@ -57,8 +59,8 @@ pub struct PartitionPlan {
     pub skipped: Option<(i64, i64)>,
 }
 
-/// Makes the plan that a run would make, and refuses what a run would refuse.
-pub async fn planned(config: &Config) -> Result<Planned> {
+/// Makes the plan that a run would make, and refuses what a run would refuse. `now` is µs since the epoch.
+pub async fn planned(config: &Config, now: i64) -> Result<Planned> {
     let table = load_table(&open_tables(config)?.catalog, config).await?;
     Supplied::of(config, &table)?;
     let state = state::find(&table, &config.table.branch, &config.name).await?;
@@ -98,6 +100,7 @@ pub async fn planned(config: &Config) -> Result<Planned> {
         topic: bounds.topic.clone(),
         batch: state.progress().map_or(1, |p| p.batch + 1),
         empty: plan.is_empty(),
+        too_little: !plan.is_empty() && plan.is_too_little(state.progress(), &config.limits, now),
         planned: plan.planned(),
         lag: plan.lag,
         held: plan.held,
@@ -131,7 +134,14 @@ impl Planned {
                 known(p.high_watermark),
             ]);
         }
-        let mut text = head + &columns(&rows);
+        let mut text = head;
+        if self.too_little {
+            let new = if self.lag == 1 { "1 new offset is".to_owned() } else { format!("{} new offsets are", self.lag) };
+            text.push_str(&format!(
+                "it would wait for more: {new} below `limits.min_offsets_per_trigger`; with `--drain` it would not\n"
+            ));
+        }
+        text.push_str(&columns(&rows));
         for p in &self.partitions {
             if let Some((start, end)) = p.skipped {
                 text.push_str(&format!(

@@ -358,6 +358,8 @@ fn progress<S: Source, C: Catalog>(job: &Job<'_, S, C>, pulled: &Pulled, collect
         start.insert(partition, lost_from);
     }
     let mut leader_epochs = before.map(|p| p.leader_epochs.clone()).unwrap_or_default();
+    // An epoch belongs to its offset: beside a later one, an election in between would look like a truncated log.
+    leader_epochs.retain(|partition, _| before.is_some_and(|before| before.end.get(partition) == end.get(partition)));
     leader_epochs.extend(&reached.leader_epochs);
     let mut max_event_time = before.map(|p| p.max_event_time.clone()).unwrap_or_default();
     for (&partition, &time) in &collected.max_event_time {

@@ -9,6 +9,7 @@
 //! 5. File names carry the run's UUID: no run can overwrite or delete another's files.
 
 mod commit;
+mod losses;
 pub(crate) mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::config::{Config, Mode, Start, Tombstones};
 use crate::counts::Counts;
 use crate::decode::{DecodeSpec, Decoder};
 use crate::error::{Error, Result};
+use crate::job::losses::warn_of_skips;
 use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -205,19 +207,22 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             }
             let plan = self.plan(&state, &bounds, up_to.as_ref())?;
             ended.remaining = Some(plan.lag);
-            for partition in &plan.held {
-                ended.warnings.push(format!("partition {partition} is held at an open transaction"));
-            }
+            self.warn_of_plan(state.progress(), &bounds, &mut ended.warnings);
             if plan.is_empty() {
                 return Ok(BatchEnd::NothingNew);
             }
-            if !drain && self.too_little(&state, &plan) {
+            if !drain && plan.is_too_little(state.progress(), &self.config.limits, self.run.started_at) {
                 return Ok(BatchEnd::Skipped);
             }
+            let starts = plan.starts_of_ranges();
             let pulled = Pulled { table, state, bounds, plan, supplied, redo };
-            match self.collect_and_commit(names, pulled, ended).await? {
-                Some(end) => return Ok(end),
-                None => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
+            match self.collect_and_commit(names, pulled, ended).await {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
+                Err(error @ Error::Refused { .. }) if redo + 1 < REDOS_MAX && self.may_skip(&starts)? => {
+                    tracing::warn!(redo, %error, "retention was faster than the pull; planning anew");
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Contended { table: table_ident(self.config).to_string(), attempts: REDOS_MAX })
@@ -248,13 +253,6 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         first_starts(self.config, self.source, bounds)
     }
 
-    /// `min_offsets_per_trigger`: too little to be worth a snapshot, unless the last batch is long ago.
-    fn too_little(&self, state: &State, plan: &Plan) -> bool {
-        let Some(progress) = state.progress() else { return false };
-        let delay = i64::try_from(self.config.limits.max_trigger_delay.as_micros()).unwrap_or(i64::MAX);
-        plan.lag < self.config.limits.min_offsets_per_trigger && self.run.started_at < progress.planned_at.saturating_add(delay)
-    }
-
     async fn collect_and_commit(&self, names: &FileNames, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
         let began_ms = (self.run.now_ms)();
         let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
@@ -269,6 +267,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         match batch.commit(live).await? {
             commit::Ending::Committed(committed) => {
                 let progress = &committed.progress;
+                warn_of_skips(&progress.skipped, &mut ended.warnings);
                 ended.remaining = Some(committed.remaining);
                 ended.watermark = progress.watermark;
                 ended.newest_event_time = progress.max_event_time.values().copied().max();

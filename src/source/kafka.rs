@@ -4,8 +4,9 @@
 //! (the table holds the offsets; [`Source::mirror`] writes them to a group for lag tools only), and never lets librdkafka choose an
 //! offset: what is not there is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
+/// The longest time that librdkafka gives a request.
+const REQUEST_MAX: Duration = Duration::from_secs(3600);
 /// Epochs make the next start safer; a run does not wait longer for them.
 const EPOCHS_MAX: Duration = Duration::from_secs(2);
 /// How soon a refusal is noticed: while a broker is looked for, and while an answer is awaited.
@@ -70,6 +73,8 @@ pub struct Kafka {
     health: Arc<Health>,
     /// A client has one assignment, so one pull at a time.
     pulling: Mutex<()>,
+    /// A mirror request went unanswered; see [`Source::mirror`] of this.
+    mirror_unanswered: AtomicBool,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -105,7 +110,14 @@ impl Kafka {
         let health = Arc::new(Health::default());
         let consumer = Consumer::new(native, topic_c, Arc::clone(&health))
             .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
-        Ok(Self { topic: topic.to_owned(), brokers: brokers.clone(), consumer, health, pulling: Mutex::new(()) })
+        Ok(Self {
+            topic: topic.to_owned(),
+            brokers: brokers.clone(),
+            consumer,
+            health,
+            pulling: Mutex::new(()),
+            mirror_unanswered: AtomicBool::new(false),
+        })
     }
 
     /// The topic's partitions as some broker knows them; the first question, so the one that finds out about connections.
@@ -151,8 +163,8 @@ impl Kafka {
         let mut offsets = BTreeMap::new();
         let mut refusal = None;
         for (partition, outcome) in self.wait(pending, ANSWER_MAX, &doing)?.offsets() {
-            match outcome {
-                Ok((offset, _)) => {
+            match found(outcome) {
+                Ok(offset) => {
                     offsets.insert(partition, offset);
                 }
                 Err(failure) if is_denial(failure.code) => return Err(self.explain(failure, &doing)),
@@ -327,6 +339,21 @@ impl Source for Kafka {
             .collect())
     }
 
+    fn held_since_before(&self, timestamp_ms: i64, last_stable: &Offsets) -> Result<BTreeSet<Partition>> {
+        let at = |offset| last_stable.keys().map(|&partition| (partition, offset)).collect::<Vec<_>>();
+        let younger = self.list(&at(timestamp_ms.max(0)), Isolation::ReadUncommitted);
+        let still = self.list(&at(LATEST), Isolation::ReadCommitted);
+        let (younger, _) = self.listed(&younger)?;
+        let (still, _) = self.listed(&still)?;
+        // The first record of that time or later is behind the held one, or does not exist; and an end that moved meanwhile was
+        // not held at all.
+        let held = |(partition, offset): (&Partition, &Offset)| {
+            let older = younger.get(partition).is_some_and(|&found| found < 0 || found > *offset);
+            older && still.get(partition) == Some(offset)
+        };
+        Ok(last_stable.iter().filter(|&each| held(each)).map(|(&partition, _)| partition).collect())
+    }
+
     fn pull(
         &self,
         ranges: &BTreeMap<Partition, StartAt>,
@@ -352,8 +379,26 @@ impl Source for Kafka {
         if offsets.is_empty() {
             return Ok(());
         }
-        let pending = self.consumer.alter_group(&group_c, &offsets, MIRROR_MAX);
-        self.wait(&pending, MIRROR_MAX, &doing)?.altered().map_err(|failure| self.explain(failure, &doing))
+        if self.mirror_unanswered.load(Ordering::Relaxed) {
+            return Err(Error::unavailable(doing(), "an earlier request of this run is still unanswered"));
+        }
+        // librdkafka 2.12 frees such a request twice when its coordinator comes back after the request's time was up, and ends
+        // the process. So its time is longer than a run, only we wait less, and what is unanswered is not asked again.
+        let pending = self.consumer.alter_group(&group_c, &offsets, REQUEST_MAX);
+        self.mirror_unanswered.store(true, Ordering::Relaxed);
+        let answer = self.wait(&pending, MIRROR_MAX, &doing)?;
+        self.mirror_unanswered.store(false, Ordering::Relaxed);
+        answer.altered().map_err(|failure| self.explain(failure, &doing))
+    }
+}
+
+/// What a leader said. One that was lost while it was asked leaves an offset that is none, and librdkafka 2.12 calls that no error.
+fn found(outcome: Result<(Offset, Option<i32>), Failure>) -> Result<Offset, Failure> {
+    match outcome? {
+        (offset, _) if offset < LATEST => {
+            Err(Failure { code: Code::LeaderNotAvailable, reason: "the leader was lost while it was asked".into() })
+        }
+        (offset, _) => Ok(offset),
     }
 }
 

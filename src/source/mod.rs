@@ -7,7 +7,7 @@ mod health;
 pub mod kafka;
 mod pull;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -30,6 +30,10 @@ pub trait Source: Send + Sync {
     /// The first offset of each partition whose timestamp is at or after `timestamp_ms` (ms since the epoch);
     /// the partition's end where there is none.
     fn offsets_at(&self, timestamp_ms: i64) -> Result<Offsets>;
+
+    /// Of partitions that end in an open transaction at these last stable offsets, those where it has been open since before
+    /// `timestamp_ms` (ms since the epoch), by the timestamp of its first record.
+    fn held_since_before(&self, timestamp_ms: i64, last_stable: &Offsets) -> Result<BTreeSet<Partition>>;
 
     /// Reads every range from its start towards its end, in bounded chunks handed to `sink` in offset order per partition.
     ///

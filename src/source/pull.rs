@@ -293,16 +293,14 @@ impl<'a, 's> Pull<'a, 's> {
         if now.saturating_sub(lane.moved_at) < self.limits.stall_timeout {
             return Ok(());
         }
-        if let Some(reason) = self.feed.health.unreachable() {
-            warn!(reason, "the last thing that librdkafka said before the stall");
-        }
         // librdkafka is silent about a partition that the topic no longer has.
         let gone = |leaders: Leaders| leaders.iter().all(|(known, _)| *known != partition);
         if self.feed.consumer.leaders(EXPLAIN_MAX).is_ok_and(gone) {
             return Err(no_such_partition(self.feed.topic, partition, lane.next));
         }
         let seconds = self.limits.stall_timeout.as_secs();
-        Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: lane.next, seconds })
+        let source = self.feed.health.unreachable().map(Into::into);
+        Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: lane.next, seconds, source })
     }
 
     /// A partition that is done would go on costing bandwidth, and room in the queue.
@@ -349,7 +347,12 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
         Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::InvalidMessageSize => {
             let at = if offset >= 0 { offset } else { wanted };
             let what = format!("partition {partition} of `{topic}` cannot be read at offset {at}: {}", failure.reason);
-            Err(Error::refused(what, "the batch is damaged on the broker; another replica may hold it whole"))
+            let choices = format!(
+                "the batch is damaged where the leader stores it, and nothing was committed: let a replica lead that holds it whole, or \
+                 give it up with `tidegate reset JOB --to {partition}:OFFSET --execute`, OFFSET being where the next batch begins \
+                 (`kafka-dump-log.sh` shows it)"
+            );
+            Err(Error::refused(what, choices))
         }
         code if is_denial(code) => {
             Err(Error::Denied { doing: format!("read partition {partition} of `{topic}`"), source: failure.reason.clone().into() })

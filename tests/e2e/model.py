@@ -19,7 +19,9 @@ METADATA = {
     "offset": lambda r: r.offset,
     "partition": lambda r: r.partition,
     "topic": lambda r: r.topic,
-    "timestamp": lambda r: datetime.fromtimestamp(r.timestamp_ms / 1000, UTC),
+    "timestamp": lambda r: (
+        None if r.timestamp_ms == -1 else datetime.fromtimestamp(r.timestamp_ms / 1000, UTC)
+    ),
     "key": lambda r: r.key,
     "headers": lambda r: tuple(sorted(r.headers)),
     "sha256": lambda r: hashlib.sha256(r.value or b"").hexdigest(),
@@ -85,6 +87,8 @@ class Model:
         self.state = State()
         self.known = {}
         self.unnumbered = 0
+        # Set to False where the topic grows while it is read: then the watermark is only bounded.
+        self.ends_known = True
 
     # --- following the table
 
@@ -132,10 +136,15 @@ class Model:
         assert said["read"] == sum(said[name] for name in OUTCOMES)
 
         self.state.offsets = last
-        self.advance(last, ends)
         said = summary.get("tidegate.watermark")
         said = datetime.fromisoformat(said) if said else None
-        assert said == self.state.watermark, "watermark"
+        if self.ends_known:
+            self.advance(last, ends)
+            assert said == self.state.watermark, "watermark"
+        elif said != self.state.watermark:
+            highest = max(self.state.highest.values()) - self.rules.delay
+            assert (self.state.watermark or said) <= said <= highest, "watermark"
+            self.state.watermark = said
 
     # --- one batch
 
@@ -224,6 +233,8 @@ class Model:
         rules = self.rules
         if record.value is None and rules.tombstones == "delete":
             moment = METADATA["timestamp"](record)
+            if record.key is None or moment is None:
+                raise Rejected("no id, or no time")
             # A tombstone has no columns to order by, and null is the lowest.
             rank = (order(moment), *(order(None) for _ in rules.order_by))
             return Version((record.key.decode(),), rank, moment, None, record)

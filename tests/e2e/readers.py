@@ -22,8 +22,11 @@ class Warehouse:
         self.database = directory / "catalog.db"
         self.uri = f"file://{directory}/warehouse"
         (directory / "warehouse").mkdir(parents=True)
-        # A session of its own has its own catalogs: each test gets one under the same name, on one JVM.
-        self.spark = spark.newSession()
+        self.spark = self.session(spark) if spark else None
+
+    def session(self, spark):
+        """A session of its own has its own catalogs: each test gets one under the same name, on one JVM."""
+        session = spark.newSession()
         settings = {
             "": "org.apache.iceberg.spark.SparkCatalog",
             ".type": "jdbc",
@@ -33,7 +36,8 @@ class Warehouse:
             ".cache-enabled": "false",
         }
         for key, value in settings.items():
-            self.spark.conf.set(f"spark.sql.catalog.{catalog}{key}", value)
+            session.conf.set(f"spark.sql.catalog.{self.catalog}{key}", value)
+        return session
 
     def pyiceberg(self):
         # No tables of its own: the catalog must be what tidegate or Spark made of it.

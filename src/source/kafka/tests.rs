@@ -526,6 +526,24 @@ fn a_mirror_without_a_broker_fails_in_time() {
     let asked = Instant::now();
     assert_eq!(kafka.mirror("lag-tools", &Offsets::from([(0, 3)])).unwrap_err().exit_code(), 75);
     assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+    assert_eq!(kafka.mirror("lag-tools", &Offsets::from([(0, 4)])).unwrap_err().exit_code(), 75);
+}
+
+#[test]
+fn a_mirror_whose_coordinator_comes_back_late_does_not_end_the_process() {
+    let broker = broker(&[5]);
+    let kafka = connect(&broker);
+    kafka.bounds().unwrap();
+    broker.cluster().broker_down(-1).unwrap();
+    kafka.mirror("lag-tools", &Offsets::from([(0, 3)])).unwrap_err();
+    // Past the time that the request was given, were it the time that we wait.
+    std::thread::sleep(MIRROR_MAX);
+    broker.cluster().broker_up(-1).unwrap();
+    let (reached, seen) = pull_all(&kafka, &[(0, 0, 5)], &GENEROUS);
+    assert_eq!(reached.unwrap().cut, None);
+    seen.assert_is(&[(0, 0, 5)]);
+    std::thread::sleep(Duration::from_secs(1));
+    kafka.bounds().unwrap();
 }
 
 #[test]
@@ -545,6 +563,14 @@ proptest! {
             prop_assert_eq!((bounds.last_stable, bounds.high_watermark), (last_stable, high));
         }
     }
+}
+
+#[test]
+fn a_leader_lost_while_it_is_asked_does_not_make_the_log_look_cut() {
+    // Seen when a broker was killed: no error, and RD_KAFKA_OFFSET_INVALID.
+    assert_eq!(found(Ok((-1001, None))).unwrap_err().code, Code::LeaderNotAvailable);
+    // "No record of that time or later", and the beginning of a log.
+    assert_eq!((found(Ok((-1, None))).unwrap(), found(Ok((0, Some(3)))).unwrap()), (-1, 0));
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn the_life_of_a_job_for_machines() {
       "planned": 4,
       "table": "news.articles",
       "tidegate": "[VERSION]",
+      "too_little": false,
       "topic": "tide"
     }
     "#);
@@ -562,6 +563,10 @@ fn too_little_to_be_worth_a_batch() {
     articles: skipped: only 1 offset new in tide, below min_offsets_per_trigger ([DURATION])
     ----- stderr -----
     ");
+    let plan = place.tidegate("plan job.toml").expect(0);
+    assert!(plan.to_string().contains("it would wait for more: 1 new offset is below `limits.min_offsets_per_trigger`"), "{plan}");
+    let check = place.tidegate("check job.toml").expect(0);
+    assert!(check.to_string().contains("5 offsets; 1 new is below `limits.min_offsets_per_trigger`: a run would wait"), "{check}");
 }
 
 #[test]
