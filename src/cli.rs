@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::reset::{To, watermark};
+
 /// Codes with a meaning of their own, which `--empty-exit-code` must not hide.
 const EXIT_CODES_TAKEN: &[u8] = &[2, 65, 75, 77, 78, 101, 130, 143];
 
@@ -65,6 +67,16 @@ Examples:
   tidegate clean jobs/articles.toml             list them
   tidegate clean jobs/articles.toml --delete    delete them";
 
+const RESET_EXAMPLES: &str = "\
+Examples:
+  tidegate reset jobs/articles.toml --to earliest                what it would do
+  tidegate reset jobs/articles.toml --to earliest --execute      read the topic again from its start
+  tidegate reset jobs/articles.toml --to 2026-01-31T12:00:00Z --execute
+  tidegate reset jobs/articles.toml --to 0:123,1:456 --execute   other partitions stay where they are
+
+In merge mode records that are read again double nothing. Records that are skipped never reach the table.
+";
+
 /// Moves a bounded range of a Kafka topic into an Apache Iceberg table, exactly once, and exits.
 #[derive(Debug, Clone, Parser)]
 #[command(
@@ -108,6 +120,9 @@ pub enum Command {
     /// List the files that killed runs left behind, and delete them when told to
     #[command(after_help = CLEAN_HELP)]
     Clean(Clean),
+    /// Choose where the job goes on reading: only told, until `--execute` is given
+    #[command(after_help = RESET_EXAMPLES)]
+    Reset(Reset),
     /// See a job at work on a Kafka and a table of its own, with nothing to set up
     #[command(after_help = "Examples:\n  tidegate demo\n  tidegate demo --dir /tmp/tidegate-demo")]
     Demo(Demo),
@@ -165,6 +180,29 @@ pub struct Clean {
     /// Take only files older than this; never less than a run may last
     #[arg(long, value_name = "AGE", default_value = "3 d", value_parser = crate::config::length_of_time)]
     pub older_than: Duration,
+}
+
+/// `tidegate reset`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Reset {
+    /// Job file (TOML)
+    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
+    pub job: PathBuf,
+    /// Where to go on: `earliest`, `latest`, a time, or offsets such as `0:123,1:456` (partitions not named stay)
+    #[arg(long, value_name = "WHERE", value_parser = |text: &str| text.parse::<To>())]
+    pub to: To,
+    /// Watermark from then on (RFC 3339) [default: none, so that no record is late until a batch has made one]
+    #[arg(long, value_name = "TIME", value_parser = watermark)]
+    pub watermark: Option<i64>,
+    /// In append mode: read records again although each is one row more
+    #[arg(long)]
+    pub allow_duplicates: bool,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+    /// Only say what it would do (the default)
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }
 
 /// `tidegate demo`.
@@ -370,6 +408,7 @@ mod tests {
             "status a",
             "verify a",
             "clean a --delete",
+            "reset a --to latest",
             "demo",
             "demo --dir d",
             "completions zsh",
@@ -390,6 +429,10 @@ mod tests {
             "run a --empty-exit-code 75",
             "run a --empty-exit-code 256",
             "run a -v --log-level info",
+            "reset a",
+            "reset a --to nowhere",
+            "reset a --to latest --dry-run --execute",
+            "reset a --to latest --watermark soon",
         ] {
             assert_eq!(parse(&format!("tidegate {line}")).unwrap_err().exit_code(), 2, "{line}");
         }
@@ -417,6 +460,7 @@ mod tests {
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
       verify       Prove on the live table what tidegate guarantees, and change nothing
       clean        List the files that killed runs left behind, and delete them when told to
+      reset        Choose where the job goes on reading: only told, until `--execute` is given
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands

@@ -18,7 +18,7 @@ use crate::catalog::{Change, LoadedTable};
 use crate::error::{Doing, Error, Result};
 use crate::live::files::LiveFiles;
 use crate::names::{FileNames, metadata_root};
-use crate::snapshot::{FileSet, requirements, summary};
+use crate::snapshot::{FileSet, reference, requirements, summary};
 
 /// Everything that one new snapshot is made from.
 #[derive(Debug)]
@@ -100,10 +100,8 @@ pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
 
 /// A branch keeps the retention that it has.
 fn retention(draft: &Draft<'_>) -> SnapshotRetention {
-    let none = SnapshotRetention::branch(None, None, None);
-    // The crate shows a branch's retention only through its serialized form.
-    let Ok(json) = serde_json::to_value(draft.base.metadata.as_ref()) else { return none };
-    serde_json::from_value::<SnapshotReference>(json["refs"][draft.branch].clone()).map_or(none, |reference| reference.retention)
+    let none = || SnapshotRetention::branch(None, None, None);
+    reference(&draft.base.metadata, draft.branch).map_or_else(none, |reference| reference.retention)
 }
 
 async fn write_list(draft: &Draft<'_>, location: &str, list: Vec<ManifestFile>, sequence_number: i64) -> Result<Option<u64>> {

@@ -17,7 +17,7 @@
 //! | room | owns | kind |
 //! | --- | --- | --- |
 //! | `cli` | the command line, as data | pure |
-//! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status`, `verify`, `clean` | I/O |
+//! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status`, `verify`, `clean`, `reset` | I/O |
 //! | `job` | the run as one straight line, and every decision to retry, stop or go on | shell |
 //! | `config` | a job file that cannot be wrong, or all its mistakes | pure |
 //! | `offsets` | partitions, offsets, half-open ranges, what a topic holds | pure |
@@ -25,6 +25,7 @@
 //! | `progress` | what a snapshot says about a job: its codec, and the batch id | pure |
 //! | `state` | where a job stands in a table: the walk over ancestors, and when the table property may be trusted | I/O |
 //! | `plan` | which offsets one batch reads | pure |
+//! | `reset` | where a reset puts each partition, and what that costs | pure |
 //! | `watermark` | which records are late or in the future, and where the next batch is judged from | pure |
 //! | `source` | Kafka: a topic's bounds, and exactly a plan's records | I/O |
 //! | `decode` | bytes to Arrow columns; a bad record becomes a reject | pure |
@@ -87,6 +88,7 @@ pub mod counts;
 pub mod offsets;
 pub mod plan;
 pub mod progress;
+pub mod reset;
 pub(crate) mod state;
 pub mod watermark;
 

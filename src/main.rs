@@ -11,6 +11,7 @@ use tidegate::cli::{self, Cli, Command, Form, Global};
 use tidegate::commands::{self, Failed};
 use tidegate::config::Config;
 use tidegate::error::{Error, Result};
+use tidegate::job::reset::ResetOptions;
 use tidegate::job::{Run, RunOptions};
 use tidegate::report::{self, Outcome, Report};
 use tidegate::source::Stop;
@@ -47,6 +48,11 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await,
             |status| status.text(),
         ),
+        Command::Reset(args) => {
+            let reset = async { commands::reset::reset(&read(&args.job)?, &new_run(), &options(args), &observer).await }.await;
+            observer.finish();
+            answer(&cli.global, "reset", reset, |reset| reset.text())
+        }
         Command::Check(args) => {
             let checked = async { Ok(commands::check::check(&read(&args.job)?, now_ms() * 1_000).await) }.await;
             let code = checked.as_ref().map_or_else(Error::exit_code, |checked| checked.exit_code);
@@ -78,6 +84,10 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             Err(error) => failed(&Error::unavailable("make the manual page", error)),
         },
     }
+}
+
+fn options(args: &cli::Reset) -> ResetOptions {
+    ResetOptions { to: args.to.clone(), watermark: args.watermark, allow_duplicates: args.allow_duplicates, execute: args.execute }
 }
 
 async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> ExitCode {

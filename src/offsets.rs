@@ -11,6 +11,12 @@ pub type Offset = i64;
 /// One offset per partition of the job's topic: the next offset to read.
 pub type Offsets = BTreeMap<Partition, Offset>;
 
+/// Offsets as `tidegate reset JOB --to` takes them: `0:12,1:99`.
+pub fn as_argument(offsets: &Offsets) -> String {
+    let named: Vec<String> = offsets.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    named.join(",")
+}
+
 /// Offsets `start..end` of one partition; `end` is the next offset to read after it. May be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {

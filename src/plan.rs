@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Limits, OnDataLoss};
 use crate::error::{Error, Result};
-use crate::offsets::{Offset, OffsetRange, Offsets, Partition, PartitionBounds, TopicBounds};
+use crate::offsets::{Offset, OffsetRange, Offsets, Partition, PartitionBounds, TopicBounds, as_argument};
 use crate::progress::Progress;
 use crate::source::StartAt;
 
@@ -80,8 +80,8 @@ impl Plan {
 
 /// Makes the plan, or says why the data forbids one.
 pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
-    if let Some(state) = input.state {
-        same_topic(state, input.bounds)?;
+    if let Some(other) = input.state.and_then(|state| other_topic(state, input.bounds)) {
+        return Err(other);
     }
     let mut plan = Plan {
         starts: Offsets::new(),
@@ -131,32 +131,34 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// A topic that is not the one the offsets were counted in must not be read with them.
-fn same_topic(state: &Progress, bounds: &TopicBounds) -> Result<()> {
+/// Why the topic is not the one that the state's offsets were counted in, if it is not: they must not be read with.
+pub(crate) fn other_topic(state: &Progress, bounds: &TopicBounds) -> Option<Error> {
     if state.topic != bounds.topic {
-        return Err(Error::refused(
+        return Some(Error::refused(
             format!(
                 "the table's state of job `{}` belongs to topic `{}`, the job file names `{}`",
                 state.job, state.topic, bounds.topic
             ),
-            "offsets of one topic mean nothing in another: give the new job another `name`, or name the old topic",
+            "offsets of one topic mean nothing in another: name the old topic, give the new job another `name`, or let this one read \
+             the new topic from its start with `tidegate reset JOB --to earliest --execute`",
         ));
     }
     if let (Some(old), Some(new)) = (&state.topic_id, &bounds.topic_id)
         && old != new
     {
-        return Err(Error::refused(
+        return Some(Error::refused(
             format!("topic `{}` was deleted and made again: its id was {old}, now it is {new}", state.topic),
-            "the stored offsets belong to the old topic: give the job another `name` to read the new one from its start",
+            "the stored offsets belong to the old topic: `tidegate reset JOB --to earliest --execute` reads the new one from its start",
         ));
     }
     if let Some(gone) = state.end.keys().find(|partition| !bounds.partitions.contains_key(partition)) {
-        return Err(Error::refused(
+        return Some(Error::refused(
             format!("partition {gone} of `{}` is in the table's state but not in the topic", state.topic),
-            "partitions cannot be removed from a topic: was it deleted and made again, or is this another cluster?",
+            "partitions cannot be removed from a topic: was it deleted and made again, or is this another cluster? `tidegate reset JOB \
+             --to earliest --execute` reads this topic from its start",
         ));
     }
-    Ok(())
+    None
 }
 
 /// Where to begin: past the state's offset where what came next is gone.
@@ -182,7 +184,11 @@ fn start_of(input: &PlanInput<'_>, partition: Partition, bounds: &PartitionBound
                 "partition {partition} of `{}` ends at offset {}, but the table has read up to {next}: the log was cut, or the topic is another",
                 input.bounds.topic, bounds.high_watermark
             ),
-            "an unclean leader election or a restored cluster lost records that the table holds; decide with the topic's owner what is true",
+            format!(
+                "an unclean leader election or a restored cluster lost records that the table holds; decide with the topic's owner what \
+                 is true. `tidegate reset JOB --to {partition}:{} --execute` goes on at the log's end, `--to earliest` reads all of it again",
+                bounds.high_watermark
+            ),
         ));
     }
     Ok(next.max(bounds.earliest))
@@ -191,9 +197,14 @@ fn start_of(input: &PlanInput<'_>, partition: Partition, bounds: &PartitionBound
 /// Names every range that is gone: what the owner of the data decides about is all of them.
 fn lost(ranges: &BTreeMap<Partition, (Offset, Offset)>, topic: &str) -> Error {
     let named: Vec<_> = ranges.iter().map(|(partition, range)| lost_range(*partition, *range)).collect();
+    let behind: Offsets = ranges.iter().map(|(&partition, &(_, end))| (partition, end)).collect();
     Error::refused(
         format!("offsets of `{topic}` are gone from Kafka before they were read: {}", named.join(", ")),
-        "retention was faster than the schedule; `kafka.on_data_loss = \"skip\"` gives these ranges up and writes them into the snapshot",
+        format!(
+            "retention was faster than the schedule; `kafka.on_data_loss = \"skip\"` gives these ranges up and writes them into the \
+             snapshot; `tidegate reset JOB --to {} --execute` goes on behind them once",
+            as_argument(&behind)
+        ),
     )
 }
 

@@ -65,6 +65,16 @@ pub enum Kind {
     Reset,
 }
 
+impl Kind {
+    /// As it stands in the summary.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Reset => "reset",
+        }
+    }
+}
+
 /// The rejects of one batch, named by the main snapshot before they are appended to the rejects table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingRejects {
@@ -98,14 +108,7 @@ impl Progress {
         let mut summary: BTreeMap<String, String> = [
             ("tidegate.job", self.job.clone()),
             ("tidegate.version", VERSION.into()),
-            (
-                "tidegate.kind",
-                match self.kind {
-                    Kind::Batch => "batch",
-                    Kind::Reset => "reset",
-                }
-                .into(),
-            ),
+            ("tidegate.kind", self.kind.as_str().into()),
             ("tidegate.epoch", self.epoch.to_string()),
             ("tidegate.batch", self.batch.to_string()),
             ("tidegate.batch-id", self.batch_id.clone()),
@@ -191,6 +194,11 @@ impl Progress {
     }
 }
 
+/// Whether these entries follow the contract that this program reads, so that what it cannot read in them is damage.
+pub(crate) fn is_of_this_version(summary: &HashMap<String, String>) -> bool {
+    summary.get("tidegate.version").is_none_or(|version| version == VERSION)
+}
+
 /// The state as the table property keeps it, for the day when the snapshot is expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateProperty {
@@ -220,7 +228,8 @@ impl StateProperty {
         serde_json::from_str(value).map_err(|e| {
             Error::refused(
                 format!("table property `{key}` cannot be read: {e}"),
-                "it was edited or cut; while the job's last snapshot is in the table's history, removing the property is safe",
+                "it was edited or cut, and the job's last snapshot is not in the table's history; restore it from an older metadata \
+                 file, or `tidegate reset JOB --to earliest --execute` gives the job a new start",
             )
         })
     }
@@ -312,7 +321,7 @@ impl Reader<'_> {
                 "the job's state in the table is damaged: `{key}` is {}",
                 self.summary.get(key).map_or("missing".into(), |v| format!("`{v}`"))
             ),
-            "roll the table back to the snapshot before, or restore the metadata",
+            "roll the table back to the snapshot before, or `tidegate reset JOB --to earliest --execute` gives the job a new start",
         )
     }
 

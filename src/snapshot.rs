@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use iceberg::spec::{DataContentType, DataFile, DataFileFormat, FormatVersion, Operation, Summary, TableMetadata};
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileFormat, FormatVersion, Operation, SnapshotReference, Summary, TableMetadata,
+};
 use iceberg::{TableRequirement, TableUpdate};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -58,6 +60,12 @@ pub(crate) fn snapshot_id(run: Uuid, purpose: &str, attempt: u32) -> i64 {
     let digest = hash.finalize();
     let bytes: [u8; 8] = digest[..8].try_into().expect("SHA-256 has 32 bytes");
     i64::from_be_bytes(bytes) & i64::MAX
+}
+
+/// A branch or tag of the table. The crate shows them only through their serialized form.
+pub(crate) fn reference(metadata: &TableMetadata, name: &str) -> Option<SnapshotReference> {
+    let json = serde_json::to_value(metadata).ok()?;
+    serde_json::from_value(json["refs"][name].clone()).ok()
 }
 
 /// What must still hold: the table, the branch head, the schema and the spec are those that the draft was made for.

@@ -9,7 +9,9 @@ use iceberg::spec::{SnapshotRef, TableMetadata};
 
 use crate::catalog::LoadedTable;
 use crate::error::{Doing, Error, Result};
-use crate::progress::{Progress, StateProperty};
+use crate::offsets::{Offsets, as_argument};
+use crate::progress::{Progress, StateProperty, is_of_this_version};
+use crate::snapshot::reference;
 
 /// Where a job stands in a table.
 #[derive(Debug, Clone)]
@@ -20,6 +22,24 @@ pub(crate) struct State {
     pub(crate) found: Option<(Progress, i64)>,
     /// Whether the table property names another snapshot of the job than the one found: the table was rolled back.
     pub(crate) rolled_back: bool,
+    /// Whether the table property names the snapshot found. Where it was removed or edited, a rollback leaves no other trace.
+    pub(crate) property_agrees: bool,
+    /// Whether no ancestor was missing, so that what was not found was never there.
+    pub(crate) whole: bool,
+}
+
+/// What a table says about a job.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Where the job stands, beyond doubt.
+    Known(State),
+    /// The job wrote this table, but nothing proves where it stands in today's rows, if it has a place there at all.
+    Doubtful {
+        /// What is sure: without a state, and whole where no ancestor of the head is a batch of the job.
+        state: State,
+        /// What is wrong, and what to do about it.
+        why: Error,
+    },
 }
 
 impl State {
@@ -34,8 +54,16 @@ impl State {
     }
 }
 
-/// Finds the state of `job` on `branch`.
+/// Finds the state of `job` on `branch`; a doubt is an error.
 pub(crate) async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result<State> {
+    match look(table, branch, job).await? {
+        Look::Known(state) => Ok(state),
+        Look::Doubtful { why, .. } => Err(why),
+    }
+}
+
+/// Looks for the state of `job` on `branch`. A state of a newer contract is an error: nobody may write over it unread.
+pub(crate) async fn look(table: &LoadedTable, branch: &str, job: &str) -> Result<Look> {
     let metadata = &table.metadata;
     let head = head(table, branch)?;
     let key = StateProperty::key(job, branch);
@@ -44,32 +72,44 @@ pub(crate) async fn find(table: &LoadedTable, branch: &str, job: &str) -> Result
         Some(head) => walk(metadata, head, job)?,
         None => Walk::Root,
     };
-    let (found, rolled_back) = match walked {
-        Walk::Found(progress, snapshot) => {
-            // A damaged property does no harm while the snapshot itself is there; the next commit writes it anew.
-            let newer = property.is_ok_and(|property| property.is_some_and(|property| property.snapshot_id != snapshot));
-            (Some((*progress, snapshot)), newer)
+    let whole = matches!(walked, Walk::Root);
+    let known = |found, rolled_back, property_agrees, whole| {
+        Ok(Look::Known(State { head: head.clone(), found, rolled_back, property_agrees, whole }))
+    };
+    let why = match (walked, property) {
+        // A damaged property does no harm while the snapshot itself is there; the next commit writes it anew.
+        (Walk::Found(progress, snapshot), property) => {
+            let named = property.ok().flatten().map(|property| property.snapshot_id);
+            return known(Some((*progress, snapshot)), named.is_some_and(|named| named != snapshot), named == Some(snapshot), true);
         }
-        Walk::Root => {
-            if let Some(property) = property? {
-                return Err(undone(table, job, &key, &property));
-            }
-            (None, false)
-        }
-        Walk::Missing(parent) => match property? {
-            None => (None, false),
-            Some(property) => (Some(trusted(table, job, &property, parent).await?), false),
+        (Walk::Damaged(why), _) | (_, Err(why)) => why,
+        (Walk::Root, Ok(None)) => return known(None, false, true, true),
+        (Walk::Missing(_), Ok(None)) => return known(None, false, true, false),
+        (Walk::Root, Ok(Some(property))) => undone(table, job, &property),
+        (Walk::Missing(parent), Ok(Some(property))) => match trusted(table, job, &property, parent).await? {
+            Ok(progress) => return known(Some((progress, property.snapshot_id)), false, true, false),
+            Err(doubt) => doubt,
         },
     };
-    Ok(State { head, found, rolled_back })
+    Ok(Look::Doubtful { state: State { head, found: None, rolled_back: true, property_agrees: false, whole }, why })
 }
 
 fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {
     let head = table.metadata.snapshot_for_ref(branch).cloned();
-    if head.is_none() && branch != "main" && table.metadata.snapshots().len() > 0 {
+    if branch == "main" {
+        return Ok(head);
+    }
+    if head.is_none() && table.metadata.snapshots().len() > 0 {
         return Err(Error::setup(
             format!("branch `{branch}` of table `{}` does not exist", table.ident),
             format!("create it first, as in Spark's `ALTER TABLE ... CREATE BRANCH {branch}`"),
+        ));
+    }
+    // A commit to a tag would turn it into a branch, and what it was kept for would be gone.
+    if head.is_some() && reference(&table.metadata, branch).is_some_and(|reference| !reference.is_branch()) {
+        return Err(Error::setup(
+            format!("`{branch}` is a tag of table `{}`, and `table.branch` must name a branch", table.ident),
+            "a tag stays at its snapshot; name a branch, as made by Spark's `ALTER TABLE ... CREATE BRANCH`",
         ));
     }
     Ok(head)
@@ -81,7 +121,8 @@ pub(crate) fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run
     match &state.found {
         None if !fresh && !first_run => Err(Error::refused(
             format!("table `{}` has snapshots, but no state of job `{job}`", table.ident),
-            "if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name",
+            "if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name; if its \
+             state was lost, `tidegate reset JOB --to earliest --execute` gives it a new start",
         )),
         Some(_) if first_run => Err(Error::refused(
             format!("`--first-run` was given, but job `{job}` has a state in table `{}`", table.ident),
@@ -103,8 +144,22 @@ pub(crate) fn ancestor_among(metadata: &TableMetadata, head: Option<&SnapshotRef
     None
 }
 
+/// The highest epoch, and batch in it, that anything in the table's metadata names for the job, trusted or not.
+pub(crate) fn last_trace(table: &LoadedTable, branch: &str, job: &str) -> Option<(u64, u64)> {
+    let key = StateProperty::key(job, branch);
+    let property = table.metadata.properties().get(&key).and_then(|value| StateProperty::decode(&key, value).ok());
+    let place = |summary: &HashMap<String, String>| {
+        let number = |key: &str| summary.get(key)?.parse().ok();
+        (summary.get("tidegate.job")? == job).then_some((number("tidegate.epoch")?, number("tidegate.batch")?))
+    };
+    let snapshots = table.metadata.snapshots().filter_map(|snapshot| place(&snapshot.summary().additional_properties));
+    snapshots.chain(property.and_then(|property| place(&property.summary))).max()
+}
+
 enum Walk {
     Found(Box<Progress>, i64),
+    /// The newest ancestor of the job holds a state that cannot be read.
+    Damaged(Error),
     /// Every ancestor was seen, and none is the job's.
     Root,
     /// This parent is named by its child but is no longer there.
@@ -114,8 +169,12 @@ enum Walk {
 fn walk(metadata: &TableMetadata, head: &SnapshotRef, job: &str) -> Result<Walk> {
     let mut snapshot = head;
     loop {
-        if let Some(progress) = Progress::decode(job, &snapshot.summary().additional_properties)? {
-            return Ok(Walk::Found(Box::new(progress), snapshot.snapshot_id()));
+        let summary = &snapshot.summary().additional_properties;
+        match Progress::decode(job, summary) {
+            Ok(Some(progress)) => return Ok(Walk::Found(Box::new(progress), snapshot.snapshot_id())),
+            Ok(None) => {}
+            Err(error) if is_of_this_version(summary) => return Ok(Walk::Damaged(error)),
+            Err(error) => return Err(error),
         }
         snapshot = match snapshot.parent_snapshot_id() {
             None => return Ok(Walk::Root),
@@ -127,31 +186,56 @@ fn walk(metadata: &TableMetadata, head: &SnapshotRef, job: &str) -> Result<Walk>
     }
 }
 
-/// The property's state, if the missing ancestor `parent` is its snapshot or descends from it.
-async fn trusted(table: &LoadedTable, job: &str, property: &StateProperty, parent: i64) -> Result<(Progress, i64)> {
+/// The property's state, if the missing ancestor `parent` is its snapshot or descends from it; else the doubt.
+async fn trusted(
+    table: &LoadedTable,
+    job: &str,
+    property: &StateProperty,
+    parent: i64,
+) -> Result<std::result::Result<Progress, Error>> {
     if property.table_uuid != table.metadata.uuid().to_string() {
-        return Err(Error::refused(
+        return Ok(Err(Error::refused(
             format!("the state property of job `{job}` belongs to another table (uuid {})", property.table_uuid),
-            "the table was replaced or its metadata copied; the old offsets do not describe its rows",
-        ));
-    }
-    if !descends(table, parent, property.snapshot_id).await? {
-        return Err(Error::refused(
             format!(
-                "the last snapshot of job `{job}` ({}) is gone from table `{}`, and nothing proves that today's rows descend from it",
-                property.snapshot_id, table.ident
+                "the table was replaced or its metadata copied; the old offsets do not describe its rows. {}",
+                new_start("earliest")
             ),
+        )));
+    }
+    let progress = match Progress::decode(job, &property.summary) {
+        Ok(Some(progress)) => progress,
+        Err(error) if !is_of_this_version(&property.summary) => return Err(error),
+        Err(error) => return Ok(Err(error)),
+        Ok(None) => {
+            return Ok(Err(Error::refused(
+                format!("the state property of job `{job}` does not hold that job's state"),
+                format!("it was edited by hand; restore it from an older metadata file, or begin anew. {}", new_start("earliest")),
+            )));
+        }
+    };
+    if !descends(table, parent, property.snapshot_id).await? {
+        return Ok(Err(unproved(table, job, property.snapshot_id, &progress.end)));
+    }
+    Ok(Ok(progress))
+}
+
+fn unproved(table: &LoadedTable, job: &str, snapshot: i64, stored: &Offsets) -> Error {
+    Error::refused(
+        format!(
+            "the last snapshot of job `{job}` ({snapshot}) is gone from table `{}`, and nothing proves that today's rows descend from it",
+            table.ident
+        ),
+        format!(
             "the table was rolled back and then expired, or its old metadata files were removed; reading on from the stored offsets \
-             could lose or repeat rows. Restore an older metadata file, or start the job anew under another `name` on an empty table",
-        ));
-    }
-    match Progress::decode(job, &property.summary)? {
-        Some(progress) => Ok((progress, property.snapshot_id)),
-        None => Err(Error::refused(
-            format!("the state property of job `{job}` does not hold that job's state"),
-            "it was edited by hand; restore it from an older metadata file",
-        )),
-    }
+             could lose or repeat rows. `tidegate reset JOB --to earliest --execute` reads all again; `tidegate reset JOB --to {} \
+             --execute` goes on from the stored offsets",
+            as_argument(stored)
+        ),
+    )
+}
+
+fn new_start(to: &str) -> String {
+    format!("`tidegate reset JOB --to {to} --execute` gives the job a new start")
 }
 
 /// Follows parents from `from` through the snapshots of previous metadata files, newest first, until `to` is met.
@@ -185,15 +269,12 @@ async fn descends(table: &LoadedTable, from: i64, to: i64) -> Result<bool> {
     Ok(at == to)
 }
 
-fn undone(table: &LoadedTable, job: &str, key: &str, property: &StateProperty) -> Error {
+fn undone(table: &LoadedTable, job: &str, property: &StateProperty) -> Error {
     Error::refused(
         format!(
-            "table `{}` was rolled back to before the first batch of job `{job}` (its snapshot {} is no ancestor of the head)",
+            "table `{}` was rolled back or replaced to before the first batch of job `{job}` (its snapshot {} is no ancestor of the head)",
             table.ident, property.snapshot_id
         ),
-        format!(
-            "to begin anew, remove table property `{key}` and run with `--first-run`; to go on, roll forward to snapshot {}",
-            property.snapshot_id
-        ),
+        format!("{}; to go on instead, roll forward to snapshot {}", new_start("earliest"), property.snapshot_id),
     )
 }

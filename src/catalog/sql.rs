@@ -99,6 +99,13 @@ impl SqlCatalog {
     }
 
     async fn connect(&self, create: bool) -> Result<SqliteConnection> {
+        // Else it would look as if the database could not be opened for now.
+        if self.database.is_dir() {
+            return Err(Error::setup(
+                format!("catalog database `{}` is a directory", self.database.display()),
+                "`catalog.uri` names the database's file, as in `sqlite://warehouse/catalog.db`",
+            ));
+        }
         // SQLite's own message for a missing file names neither the file nor what to do.
         if !create && !self.database.exists() {
             return Err(self.no_database());

@@ -6,6 +6,7 @@ pub mod check;
 pub mod clean;
 pub mod init;
 pub mod plan;
+pub mod reset;
 pub mod run;
 pub mod status;
 pub mod verify;

@@ -53,6 +53,8 @@ pub struct LastBatch {
     pub batch: u64,
     /// Epoch.
     pub epoch: u64,
+    /// `batch`, or `reset` where the job's state was moved since.
+    pub kind: &'static str,
     /// Snapshot that carries it.
     pub snapshot_id: i64,
     /// Start of its run, RFC 3339.
@@ -83,6 +85,7 @@ pub async fn status(config: &Config, now: i64) -> Result<Status> {
         last_batch: state.found.as_ref().map(|(progress, snapshot_id)| LastBatch {
             batch: progress.batch,
             epoch: progress.epoch,
+            kind: progress.kind.as_str(),
             snapshot_id: *snapshot_id,
             planned_at: rfc3339(progress.planned_at),
             run_id: progress.run_id.clone(),
@@ -122,10 +125,16 @@ impl Status {
         match &self.last_batch {
             None => text.push_str("no batch yet\n"),
             Some(last) => {
-                text.push_str(&format!(
-                    "last batch  {} (epoch {}), snapshot {}, run {}\n",
-                    last.batch, last.epoch, last.snapshot_id, last.planned_at
-                ));
+                text.push_str(&match last.kind {
+                    "reset" => format!(
+                        "last reset  after batch {}, begins epoch {}, snapshot {}, at {}\n",
+                        last.batch, last.epoch, last.snapshot_id, last.planned_at
+                    ),
+                    _ => format!(
+                        "last batch  {} (epoch {}), snapshot {}, run {}\n",
+                        last.batch, last.epoch, last.snapshot_id, last.planned_at
+                    ),
+                });
                 let named: Vec<String> =
                     last.records.named().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
                 text.push_str(&format!("records     {}\n", if named.is_empty() { "none".into() } else { named.join(", ") }));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset};
 
 use super::nearest::nearest;
 use super::properties::{self, Verdict};
@@ -58,11 +58,15 @@ fn timestamp(text: &str) -> Result<Start, String> {
         };
         return Err(format!("`{text}` is not a place to start; {advice}"));
     };
-    // Kafka counts in ms: the first whole one at or after the time.
-    let micros = time.timestamp_micros() + i64::from(time.timestamp_subsec_nanos() % 1_000 != 0);
-    let millis = micros.div_euclid(1_000) + i64::from(micros.rem_euclid(1_000) != 0);
+    let millis = millis_at_or_after(&time);
     // To Kafka -1 and -2 mean "latest" and "earliest".
     if millis < 0 { Err(format!("`{text}` lies before 1970")) } else { Ok(Start::Timestamp(millis)) }
+}
+
+/// Kafka counts in ms: the first whole one at or after the time.
+pub(crate) fn millis_at_or_after(time: &DateTime<FixedOffset>) -> i64 {
+    let micros = time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000));
+    micros.div_euclid(1_000) + i64::from(micros.rem_euclid(1_000) != 0)
 }
 
 fn start_offsets(value: &Value<'_>) -> Option<Start> {

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub(crate) use self::kafka::millis_at_or_after;
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};
 

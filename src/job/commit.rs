@@ -245,10 +245,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     /// Looks for the snapshots of all attempts before judging anything. The same batch id under another run's name is a rival's.
     async fn place(&self, table: &LoadedTable) -> Result<Place> {
         if table.metadata.uuid() != self.base.metadata.uuid() {
-            return Err(Error::refused(
-                format!("table `{}` was replaced by another one while the run was under way", table.ident),
-                "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
-            ));
+            return Err(replaced(table));
         }
         let state = state::find(table, &self.job.config.table.branch, &self.job.config.name).await?;
         // Another run may have committed on top of ours before we looked, so every ancestor counts, not only the newest of the job.
@@ -409,15 +406,23 @@ fn progress<S: Source, C: Catalog>(job: &Job<'_, S, C>, pulled: &Pulled, collect
     }
 }
 
+/// A table under the same name that is not the one that the run began with.
+pub(super) fn replaced(table: &LoadedTable) -> Error {
+    Error::refused(
+        format!("table `{}` was replaced by another one while the run was under way", table.ident),
+        "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
+    )
+}
+
 /// `commit.retry.*` of the table, as Java.
-struct Retry {
-    retries: u32,
+pub(super) struct Retry {
+    pub(super) retries: u32,
     min_wait: Duration,
     max_wait: Duration,
 }
 
 impl Retry {
-    fn of(metadata: &TableMetadata) -> Self {
+    pub(super) fn of(metadata: &TableMetadata) -> Self {
         let number =
             |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
         Self {
@@ -428,7 +433,7 @@ impl Retry {
     }
 
     /// Doubles on each attempt; the jitter comes from the run's UUID, so that two runs do not keep step.
-    fn wait(&self, run: &[u8], attempt: u32) -> Duration {
+    pub(super) fn wait(&self, run: &[u8], attempt: u32) -> Duration {
         let full = self.min_wait.saturating_mul(1 << attempt.min(16).saturating_sub(1)).min(self.max_wait);
         let digest = Sha256::new().chain_update(run).chain_update(attempt.to_be_bytes()).finalize();
         full.mul_f64(0.5 + f64::from(digest[0]) / 512.0)

@@ -10,6 +10,7 @@
 
 mod commit;
 mod losses;
+pub mod reset;
 pub(crate) mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::counts::Counts;
 use crate::decode::{DecodeSpec, Decoder};
 use crate::error::{Error, Result};
 use crate::job::losses::warn_of_skips;
+use crate::job::settle::Gone;
 use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -197,7 +199,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             let supplied = Supplied::of(self.config, &table)?;
             let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
             state::may_begin(&state, &table, &self.config.name, first_run)?;
-            self.settle_rejects(names, &table, &state, &mut ended.warnings).await?;
+            self.settle_rejects(names, &table, &state, Gone::Refuse, &mut ended.warnings).await?;
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 

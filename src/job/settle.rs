@@ -15,10 +15,20 @@ use crate::live::files::LiveFiles;
 use crate::names::FileNames;
 use crate::observe::Phase;
 use crate::offsets::OffsetRange;
+use crate::plan::other_topic;
 use crate::progress::{PendingRejects, Progress};
 use crate::rejects::Rejects;
 use crate::source::{PullLimits, Source, StartAt, Stop};
 use crate::state::State;
+
+/// What to do about pending rejects whose files are gone, when their records are gone from Kafka too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// The run ends: a later one may find them.
+    Refuse,
+    /// They are given up, with a warning.
+    GiveUp,
+}
 
 impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// Appends rejects that a dead run left pending, and takes out those of batches that a rollback undid.
@@ -27,10 +37,11 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         names: &FileNames,
         table: &LoadedTable,
         state: &State,
+        gone: Gone,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let progress = state.progress();
-        if state.rolled_back || progress.is_none() {
+        if !state.property_agrees || progress.is_none() {
             let door = self.rejects(table, rejects_ident(self.config), names);
             let (epoch, batch) = progress.map_or((0, 0), |p| (p.epoch, p.batch));
             let undone = door.undo_after(epoch, batch).await?;
@@ -55,8 +66,17 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         if door.files_exist(pending).await? {
             return door.append(progress.epoch, progress.batch, pending).await;
         }
-        let again = self.pull_rejects_again(table, progress, pending, &door, names).await?;
-        door.append(progress.epoch, progress.batch, &again).await
+        match self.pull_rejects_again(table, progress, pending, &door, names).await {
+            Ok(again) => door.append(progress.epoch, progress.batch, &again).await,
+            Err(error @ Error::Refused { .. }) if gone == Gone::GiveUp => {
+                warnings.push(format!(
+                    "the rejects of batch {} never reached `{}`: their files are gone, and {error}",
+                    progress.batch, door.ident
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The rejects' files are gone: the batch's range is pulled again, and judged as it was then.
@@ -68,6 +88,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         door: &Rejects<'_, C>,
         names: &FileNames,
     ) -> Result<PendingRejects> {
+        let bounds = tokio::task::block_in_place(|| self.source.bounds())?;
+        if let Some(other) = other_topic(progress, &bounds) {
+            return Err(other);
+        }
         let live = Arc::new(LiveFiles::load(&table.metadata, None, self.store).await?);
         let supplied = Supplied::of(self.config, table)?;
         let spec = BatchSpec {

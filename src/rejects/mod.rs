@@ -163,6 +163,13 @@ impl<C: Catalog> Rejects<'_, C> {
         })
     }
 
+    /// Epoch and batch up to which the rejects of this main table are appended; none where there were none.
+    pub(crate) async fn last(&self) -> Result<Option<(u64, u64)>> {
+        let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(None) };
+        let done = self.done(&table)?.filter(|done| done.table_uuid == self.table_uuid);
+        Ok(done.map(|done| (done.epoch, done.batch)))
+    }
+
     async fn load(&self) -> Result<LoadedTable> {
         self.catalog.load(&self.ident).await?.ok_or_else(|| {
             Error::unavailable(format!("find rejects table `{}`", self.ident), "it was there a moment ago; was it dropped?")

@@ -326,19 +326,9 @@ impl<'a, 's> Pull<'a, 's> {
 /// What an error of an unfinished partition means. librdkafka retries by itself what can be retried; `stall_timeout` bounds it.
 fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure: &Failure) -> Result<()> {
     let wanted = lane.next;
-    let choices = "`kafka.on_data_loss = \"skip\"` goes on after the gap and records it; `tidegate reset` chooses a new start";
     match failure.code {
         // With `auto.offset.reset=error` both truncation and a missing offset come under this code; the cause is in the text.
-        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-            let what =
-                if failure.code == Code::LogTruncation || failure.reason.contains("truncat") || failure.reason.contains("No epoch")
-                {
-                    "was truncated below offset"
-                } else {
-                    "no longer has offset"
-                };
-            Err(Error::refused(format!("partition {partition} of `{topic}` {what} {wanted}: {}", failure.reason), choices))
-        }
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => Err(lost(topic, partition, wanted, failure)),
         Code::UnknownPartition => Err(no_such_partition(topic, partition, wanted)),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => {
             Err(Error::setup(format!("topic `{topic}` no longer exists"), "was it deleted while it was read?"))
@@ -364,9 +354,35 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
     }
 }
 
+/// What the broker no longer has at the offset that was to be read, and what the topic's owner can choose.
+fn lost(topic: &str, partition: Partition, wanted: Offset, failure: &Failure) -> Error {
+    let truncated =
+        failure.code == Code::LogTruncation || failure.reason.contains("truncat") || failure.reason.contains("No epoch");
+    let (what, choices) = if truncated {
+        (
+            "was truncated below offset",
+            format!(
+                "records that the table holds are no longer in the log, and others may stand at their offsets: `tidegate reset JOB --to \
+                 {partition}:{wanted} --execute` reads on from there all the same, `--to earliest` reads all of the log again"
+            ),
+        )
+    } else {
+        (
+            "no longer has offset",
+            "`kafka.on_data_loss = \"skip\"` goes on after the gap and records it; `tidegate reset JOB --to earliest --execute` begins \
+             at what is left"
+                .to_owned(),
+        )
+    };
+    Error::refused(format!("partition {partition} of `{topic}` {what} {wanted}: {}", failure.reason), choices)
+}
+
 fn no_such_partition(topic: &str, partition: Partition, wanted: Offset) -> Error {
     let what = format!("partition {partition} of `{topic}` no longer exists; offset {wanted} was to be read");
-    Error::refused(what, "was the topic deleted and made again? `tidegate reset` chooses a new start")
+    Error::refused(
+        what,
+        "was the topic deleted and made again? `tidegate reset JOB --to earliest --execute` reads the new one from its start",
+    )
 }
 
 /// Copies a record into the chunk; answers the bytes of its key, value and headers.

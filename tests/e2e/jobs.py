@@ -229,7 +229,7 @@ class Job:
             rows = read(reader, self.warehouse, name, REJECTS)
             assert sorted(row[:-1] for row in rows) == expected, reader
             for row in rows:
-                reason = self.model.state.rejects[row[:3]][1]
+                reason = self.model.state.rejects[*row[:3], row[6]][1]
                 assert row[-1] == reason if reason else row[-1], row
 
     def go(self, *arguments, **options):

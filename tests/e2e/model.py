@@ -58,6 +58,7 @@ class State:
     watermark: datetime | None = None
     highest: dict = field(default_factory=dict)
     offsets: dict | None = None
+    epoch: int = 0
     batch: int = 0
 
     def copy(self):
@@ -106,7 +107,10 @@ class Model:
         for snapshot in reversed(fresh):
             summary = snapshot.summary.additional_properties
             if summary.get("tidegate.job") == self.rules.job:
-                self.apply(summary, ends, start)
+                if summary["tidegate.kind"] == "reset":
+                    self.reset(summary, ends)
+                else:
+                    self.apply(summary, ends, start)
             self.known[snapshot.snapshot_id] = self.state.copy()
 
     def foreign(self, metadata, change):
@@ -115,10 +119,7 @@ class Model:
         self.known[metadata.current_snapshot_id] = self.state.copy()
 
     def apply(self, summary, ends, start):
-        first, last = (
-            {int(p): o for p, o in json.loads(summary[f"tidegate.offsets.{side}"])[self.topic.name].items()}
-            for side in ("start", "end")
-        )
+        first, last = self.range(summary)
         before = self.state.offsets
         if before is None:
             before = start if start is not None else dict.fromkeys(first, 0)
@@ -127,7 +128,7 @@ class Model:
         assert all(first[p] <= last[p] <= ends[p] for p in first), (first, last, ends)
         self.state.batch += 1
         assert int(summary["tidegate.batch"]) == self.state.batch
-        assert int(summary["tidegate.epoch"]) == 0
+        assert int(summary["tidegate.epoch"]) == self.state.epoch
 
         now = datetime.fromisoformat(summary["tidegate.planned-at"])
         counts = self.fold(first, last, now)
@@ -145,6 +146,25 @@ class Model:
             highest = max(self.state.highest.values()) - self.rules.delay
             assert (self.state.watermark or said) <= said <= highest, "watermark"
             self.state.watermark = said
+
+    def range(self, summary):
+        return (
+            {int(p): o for p, o in json.loads(summary[f"tidegate.offsets.{side}"])[self.topic.name].items()}
+            for side in ("start", "end")
+        )
+
+    def reset(self, summary, ends):
+        """The job goes on elsewhere: a new epoch, no row, and no watermark but a given one."""
+        first, last = self.range(summary)
+        assert first == last and set(last) == set(ends)
+        assert all(0 <= last[p] <= ends[p] for p in last), (last, ends)
+        assert all(summary[f"tidegate.records.{name}"] == "0" for name in COUNTS)
+        epoch, batch = (int(summary[f"tidegate.{key}"]) for key in ("epoch", "batch"))
+        assert epoch > self.state.epoch
+        given = summary.get("tidegate.watermark")
+        self.state.watermark = datetime.fromisoformat(given) if given else None
+        self.state.offsets, self.state.highest = last, {}
+        self.state.epoch, self.state.batch = epoch, batch
 
     # --- one batch
 
@@ -255,7 +275,7 @@ class Model:
         return Version(tuple(row[name] for name in rules.id), rank, row[rules.event_time], row, record)
 
     def reject(self, record, reason):
-        place = (record.topic, record.partition, record.offset)
+        place = (record.topic, record.partition, record.offset, self.state.epoch)
         assert place not in self.state.rejects, "judged twice"
         self.state.rejects[place] = (record, reason, self.state.batch)
 
@@ -282,4 +302,6 @@ class Model:
 
     def rejects(self):
         found = self.state.rejects.items()
-        return sorted((*place, r.key, r.value, self.rules.job, 0, batch) for place, (r, _, batch) in found)
+        return sorted(
+            (*place, r.key, r.value, self.rules.job, epoch, batch) for (*place, epoch), (r, _, batch) in found
+        )

@@ -23,9 +23,14 @@ def run_beside(job, change):
     A lock on the catalog holds the swap back until the run's log says that it is about to; then the run
     is stopped while the change commits.
     """
+    return beside(job, change, "run").report
+
+
+def beside(job, change, *command):
+    """The same for any command that commits."""
     with closing(sqlite3.connect(job.warehouse.database, isolation_level=None)) as lock:
         lock.execute("BEGIN IMMEDIATE")
-        process = job.start("run", "--output", "json", "--log-format", "json")
+        process = job.start(*command, "--output", "json", "--log-format", "json")
         for line in process.stderr:
             if phase_of(line) == "commit":
                 break
@@ -37,7 +42,7 @@ def run_beside(job, change):
     process.send_signal(signal.SIGCONT)
     run = finish(process)
     assert run.code == 0, run
-    return run.report
+    return run
 
 
 @VERSIONS

@@ -6,6 +6,7 @@ mod command_line;
 mod files;
 mod job_file;
 mod places;
+mod reset;
 mod run;
 mod signals;
 mod verify;

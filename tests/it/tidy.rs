@@ -33,8 +33,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("progress", &["chrono", "serde", "serde_json", "sha2"]),
     ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json"]),
     ("report", &["serde", "serde_json"]),
+    ("reset", &["chrono", "serde_json"]),
     ("rewrite", &["arrow", "iceberg", "roaring"]),
-    ("snapshot", &["iceberg", "sha2", "uuid"]),
+    ("snapshot", &["iceberg", "serde_json", "sha2", "uuid"]),
     ("source", &["base64", "rdkafka", "rdkafka_sys", "serde", "serde_json", "tracing"]),
     ("state", &["iceberg"]),
     (

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use crate::program::Place;
 
-const COMMANDS: &[&str] = &["run", "plan", "check", "init", "status", "verify", "clean", "demo", "completions", "man"];
+const COMMANDS: &[&str] = &["run", "plan", "check", "init", "status", "verify", "clean", "reset", "demo", "completions", "man"];
 
 fn tidegate(arguments: &str) -> String {
     let place = Place::without_broker().with("COLUMNS", "100");
@@ -31,6 +31,7 @@ fn no_command_shows_the_help_and_is_a_mistake() {
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
       verify       Prove on the live table what tidegate guarantees, and change nothing
       clean        List the files that killed runs left behind, and delete them when told to
+      reset        Choose where the job goes on reading: only told, until `--execute` is given
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands
@@ -203,6 +204,7 @@ fn help_of_the_program() {
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
       verify       Prove on the live table what tidegate guarantees, and change nothing
       clean        List the files that killed runs left behind, and delete them when told to
+      reset        Choose where the job goes on reading: only told, until `--execute` is given
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands
@@ -253,6 +255,7 @@ fn help_of_the_program() {
       status       Show the job's last batch, its offsets, its watermark and how far it is behind
       verify       Prove on the live table what tidegate guarantees, and change nothing
       clean        List the files that killed runs left behind, and delete them when told to
+      reset        Choose where the job goes on reading: only told, until `--execute` is given
       demo         See a job at work on a Kafka and a table of its own, with nothing to set up
       completions  Print completions for a shell
       man          Print the manual page of all commands

@@ -293,7 +293,7 @@ fn a_table_that_others_wrote_is_a_question() {
     ----- stderr -----
     error: table `news.articles` has snapshots, but no state of job `others`
 
-    hint: if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name
+    hint: if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name; if its state was lost, `tidegate reset JOB --to earliest --execute` gives it a new start
     ");
     assert_snapshot!(place.tidegate("check other.toml"), @r"
     exit code: 65
@@ -301,7 +301,7 @@ fn a_table_that_others_wrote_is_a_question() {
     ok    job file   job `others`
     ok    table      `news.articles`, format v2, 3 columns, at file://[DIR]/warehouse/news/articles
     FAIL  state      table `news.articles` has snapshots, but no state of job `others`
-                     hint: if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name
+                     hint: if this job never wrote the table, say so with `--first-run`; if it did under another `name`, use that name; if its state was lost, `tidegate reset JOB --to earliest --execute` gives it a new start
     ok    rejects    `news.articles_rejects` will be made for the first reject
     ok    topic      `tide`, 2 partitions, 4 offsets
     ----- stderr -----
@@ -341,4 +341,15 @@ fn a_file_where_the_warehouse_should_be() {
     place.write("warehouse", "a file where a directory should be");
     let answer = place.tidegate("init job.toml");
     assert!(answer.code() == 78 && answer.stderr.contains("warehouse"), "{answer}");
+}
+
+#[test]
+fn a_catalog_database_that_is_a_directory() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address());
+    std::fs::create_dir(place.path().join("catalog.db")).unwrap();
+    for command in ["init", "run", "check", "status", "reset --to latest"] {
+        let answer = place.tidegate(&format!("{command} job.toml")).expect(78);
+        assert!(answer.to_string().contains("catalog database `[DIR]/catalog.db` is a directory"), "{answer}");
+    }
 }

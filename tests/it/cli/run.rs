@@ -347,6 +347,7 @@ fn the_life_of_a_job_for_machines() {
       "last_batch": {
         "batch": 1,
         "epoch": 0,
+        "kind": "batch",
         "planned_at": "[TIME]",
         "records": {
           "collapsed": 0,
