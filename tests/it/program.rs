@@ -243,6 +243,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("(#* s", "([DURATION]"),
     (" (#* per s)", ""),
     ("(#* KiB)", "([SIZE])"),
+    ("(#* KiB read)", "([SIZE] read)"),
 ];
 
 /// Texts of which only the ends are the same in every run; an end of nothing is the end of the line.

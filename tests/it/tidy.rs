@@ -23,9 +23,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Another process that holds the catalog, so that a run can be killed at its commit.
     ("demo/child", &["serde_json", "sqlx", "tokio"]),
     ("error", &["thiserror"]),
+    ("index", &["arrow", "crc32fast", "iceberg", "parquet", "serde", "serde_json", "xxhash_rust"]),
     ("job", &["iceberg", "roaring", "sha2", "tokio", "tracing", "uuid"]),
     ("keys", &["arrow", "hashbrown", "xxhash_rust"]),
     ("live", &["arrow", "crc32fast", "futures", "iceberg", "parquet", "roaring", "serde_json", "tokio"]),
+    ("live/indexed", &["arrow", "bytes", "iceberg"]),
     ("live/rows", &["arrow", "bytes", "futures", "iceberg", "object_store", "parquet"]),
     ("main", &["chrono", "clap", "serde", "serde_json", "tokio", "tracing", "uuid"]),
     ("merge", &["roaring"]),

@@ -85,7 +85,7 @@ fn it_says_what_it_would_do_before_it_does_it() {
                  partition 1: 1 to 2
       watermark  2025-01-01T02:30:00Z
       lag        0 offsets, newest event time .. before the run
-      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file
+      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file ([SIZE] read)
     ----- stderr -----
     ");
     assert_snapshot!(place.tidegate("status job.toml"), @r"
