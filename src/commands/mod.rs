@@ -92,6 +92,8 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
     // librdkafka's queue is part of what `memory_limit` promises.
     let queue = queue_bytes(config.limits.memory_limit) / 1024;
     properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| queue.to_string());
+    // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
+    properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))
 }
 
