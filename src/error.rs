@@ -86,6 +86,12 @@ pub enum Error {
         /// Signal number: 2 or 15.
         signal: i32,
     },
+    /// A second signal, or one that a run had no time left to obey, ended it where it stood.
+    #[error("ended at once by signal {signal}")]
+    CutShort {
+        /// Signal number: 2 or 15.
+        signal: i32,
+    },
     /// An invariant of ours does not hold.
     #[error("internal error: {what}")]
     Broken {
@@ -102,7 +108,7 @@ impl Error {
             Self::Refused { .. } => 65,
             Self::Unavailable { .. } | Self::Contended { .. } | Self::Stalled { .. } => 75,
             Self::Denied { .. } => 77,
-            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(143),
+            Self::Interrupted { signal } | Self::CutShort { signal } => u8::try_from(128 + signal).unwrap_or(143),
             Self::Broken { .. } => 101,
         }
     }
@@ -120,6 +126,9 @@ impl Error {
             Self::Stalled { .. } => {
                 Some("is the partition's leader up? running again is safe; `limits.stall_timeout` says how long to wait".into())
             }
+            Self::CutShort { .. } => Some(
+                "what was committed stands, and the next run goes on from there; `tidegate status` shows how far that is".into(),
+            ),
             Self::Broken { .. } => {
                 Some("this is a bug in tidegate; the table was left as it was; please report it with the log".into())
             }

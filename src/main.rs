@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use serde::Serialize;
 use tidegate::cli::{self, Cli, Command, Form, Global};
+use tidegate::commands::caught::caught;
 use tidegate::commands::{self, Failed};
 use tidegate::config::Config;
 use tidegate::error::{Error, Result};
@@ -16,6 +17,13 @@ use tidegate::job::{Run, RunOptions};
 use tidegate::report::{self, Outcome, Report};
 use tidegate::source::Stop;
 use tidegate::terminal;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Sent when a file would pass the limit of `ulimit -f`; this number on Linux, macOS and the BSDs.
+const SIGXFSZ: i32 = 25;
+
+/// Whether a run's answer is on its way: a signal may end the process beside it, and there is one document at most.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,7 +32,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Error::unavailable("start the runtime", error)),
     };
-    let code = runtime.block_on(dispatch(&cli, bars));
+    let code = runtime.block_on(async {
+        // With a listener the signal does not end the process: the write that passes the limit fails instead, with a message.
+        let _listener = signal(SignalKind::from_raw(SIGXFSZ));
+        dispatch(&cli, bars).await
+    });
     // A thread of librdkafka or of the pool may still wait for something that no longer matters.
     runtime.shutdown_background();
     code
@@ -33,41 +45,35 @@ fn main() -> ExitCode {
 async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run(args, &cli.global, &observer).await,
-        Command::Plan(args) => answer(
-            &cli.global,
-            "plan",
-            async { commands::plan::planned(&read(&args.job)?, now_ms() * 1_000).await }.await,
-            |planned| planned.text(),
-        ),
-        Command::Init(args) => {
-            answer(&cli.global, "init", async { commands::init::init(&read(&args.job)?).await }.await, |made| made.text())
+        Command::Plan(args) => {
+            let plan = async { commands::plan::planned(&read(&args.job)?, now_ms() * 1_000).await };
+            answer(&cli.global, "plan", caught(plan).await.flatten(), |planned| planned.text())
         }
-        Command::Status(args) => answer(
-            &cli.global,
-            "status",
-            async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await }.await,
-            |status| status.text(),
-        ),
+        Command::Init(args) => {
+            let init = async { commands::init::init(&read(&args.job)?).await };
+            answer(&cli.global, "init", caught(init).await.flatten(), |made| made.text())
+        }
+        Command::Status(args) => {
+            let status = async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await };
+            answer(&cli.global, "status", caught(status).await.flatten(), |status| status.text())
+        }
         Command::Reset(args) => {
-            let reset = async { commands::reset::reset(&read(&args.job)?, &new_run(), &options(args), &observer).await }.await;
+            let reset = async { commands::reset::reset(&read(&args.job)?, &new_run(), &options(args), &observer).await };
+            let reset = caught(reset).await.flatten();
             observer.finish();
             answer(&cli.global, "reset", reset, |reset| reset.text())
         }
         Command::Check(args) => {
-            let checked = async { Ok(commands::check::check(&read(&args.job)?, now_ms() * 1_000).await) }.await;
-            let code = checked.as_ref().map_or_else(Error::exit_code, |checked| checked.exit_code);
-            answer(&cli.global, "check", checked, |checked| checked.text());
-            ExitCode::from(code)
+            let check = async { Ok(commands::check::check(&read(&args.job)?, now_ms() * 1_000).await) };
+            judge(&cli.global, "check", caught(check).await.flatten(), |checked| (checked.exit_code, checked.text()))
         }
         Command::Verify(args) => {
-            let verified = async { commands::verify::verified(&read(&args.job)?).await }.await;
-            let code = verified.as_ref().map_or_else(Error::exit_code, |verified| verified.exit_code);
-            answer(&cli.global, "verify", verified, |verified| verified.text());
-            ExitCode::from(code)
+            let verify = async { commands::verify::verified(&read(&args.job)?).await };
+            judge(&cli.global, "verify", caught(verify).await.flatten(), |verified| (verified.exit_code, verified.text()))
         }
         Command::Clean(args) => {
             let clean = async { commands::clean::clean(&read(&args.job)?, args.older_than, args.delete, now_ms() * 1_000).await };
-            answer(&cli.global, "clean", clean.await, |cleaned| cleaned.text())
+            answer(&cli.global, "clean", caught(clean).await.flatten(), |cleaned| cleaned.text())
         }
         Command::Demo(args) => {
             // Its runs are other processes; a progress line of this one would only stand in the story's way.
@@ -78,9 +84,9 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
                 Err(error) => failed(&error),
             }
         }
-        Command::Completions { shell } => print(&cli::completions(*shell)),
+        Command::Completions { shell } => printed(&cli::completions(*shell)),
         Command::Man => match cli::manual() {
-            Ok(page) => print(&page),
+            Ok(page) => printed(&page),
             Err(error) => failed(&Error::unavailable("make the manual page", error)),
         },
     }
@@ -97,11 +103,16 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
         Err(error) => (Report::unusable(&args.job.display().to_string(), &run, &error), Some(error)),
         Ok(config) => {
             #[expect(clippy::disallowed_methods, reason = "it ends the process, and ends with it")]
-            tokio::spawn(end_on_signal(stop.clone(), config.limits.shutdown_grace));
+            tokio::spawn(end_on_signal(stop.clone(), config.clone(), run.clone(), args.clone(), global.clone()));
             let options = RunOptions { drain: args.drain, first_run: args.first_run };
-            commands::run::run(&config, &run, options, &stop, observer).await
+            let ended = caught(commands::run::run(&config, &run, options, &stop, observer)).await;
+            ended.unwrap_or_else(|panic| (commands::run::unfinished(&config, &run, &panic), Some(panic)))
         }
     };
+    if ANSWERED.swap(true, Ordering::SeqCst) {
+        // A signal ends the process at this moment, and has the last word.
+        return std::future::pending().await;
+    }
     if report.outcome == Outcome::NothingNew {
         report.exit_code = args.empty_exit_code;
     }
@@ -119,13 +130,16 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    match global.output {
+    let printed = match global.output {
         Form::Json => print((report::json::line(&report) + "\n").as_bytes()),
         Form::Text if error.is_none() || !report.batches.is_empty() => {
             print(report::text::summary(&report, std::io::stdout().is_terminal()).as_bytes())
         }
-        Form::Text => ExitCode::SUCCESS,
+        Form::Text => Ok(()),
     };
+    if let Err(error) = printed {
+        tracing::warn!("could not write the report to stdout: {error}");
+    }
     if let Some(error) = &error {
         failed(error);
     }
@@ -135,19 +149,36 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
 /// Prints a command's answer in the form asked for. An error stands on stderr, and in JSON on stdout too: one document, always.
 fn answer<T: Serialize>(global: &Global, command: &'static str, result: Result<T>, text: impl Fn(&T) -> String) -> ExitCode {
     match (result, global.output) {
-        (Ok(value), Form::Text) => print(text(&value).as_bytes()),
-        (Ok(value), Form::Json) => print_json(&value),
+        (Ok(value), Form::Text) => printed(text(&value).as_bytes()),
+        (Ok(value), Form::Json) => printed_json(&value),
         (Err(error), Form::Text) => failed(&error),
         (Err(error), Form::Json) => {
-            print_json(&Failed::of(command, &error));
+            printed_json(&Failed::of(command, &error));
             failed(&error)
         }
     }
 }
 
-fn print_json(value: &impl Serialize) -> ExitCode {
+/// The same for a command whose answer has an exit code of its own.
+fn judge<T: Serialize>(global: &Global, command: &'static str, result: Result<T>, told: impl Fn(&T) -> (u8, String)) -> ExitCode {
+    let code = result.as_ref().map_or_else(Error::exit_code, |value| told(value).0);
+    match answer(global, command, result, |value| told(value).1) {
+        ExitCode::SUCCESS => ExitCode::from(code),
+        failed => failed,
+    }
+}
+
+fn printed_json(value: &impl Serialize) -> ExitCode {
     let json = serde_json::to_string(value).expect("answers are maps of strings and numbers");
-    print((json + "\n").as_bytes())
+    printed((json + "\n").as_bytes())
+}
+
+/// Prints what a command was asked for: a script that gets half of it must not take it for the whole.
+fn printed(bytes: &[u8]) -> ExitCode {
+    match print(bytes) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&Error::unavailable("write the answer to stdout", error)),
+    }
 }
 
 fn failed(error: &Error) -> ExitCode {
@@ -157,10 +188,11 @@ fn failed(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn print(bytes: &[u8]) -> ExitCode {
+fn print(bytes: &[u8]) -> std::io::Result<()> {
     match std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
         // The reader has seen enough, as in `| head`.
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 
@@ -188,10 +220,10 @@ fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
-/// The first SIGINT or SIGTERM asks the run to end; a second one, or `grace` without an end, ends the process.
+/// The first SIGINT or SIGTERM asks the run to end; a second one, or `shutdown_grace` without an end, ends the process, with a
+/// report of its own where one was asked for.
 #[expect(clippy::exit, clippy::disallowed_methods, reason = "a second signal ends at once")]
-async fn end_on_signal(stop: Stop, grace: Duration) {
-    use tokio::signal::unix::{SignalKind, signal};
+async fn end_on_signal(stop: Stop, config: Config, run: Run, args: cli::Run, global: Global) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         tracing::warn!("cannot listen for signals: one will end the run at once");
         return;
@@ -207,7 +239,17 @@ async fn end_on_signal(stop: Stop, grace: Duration) {
     stop.request(first);
     let number = tokio::select! {
         second = next() => second,
-        () = tokio::time::sleep(grace) => first,
+        () = tokio::time::sleep(config.limits.shutdown_grace) => first,
     };
+    if !ANSWERED.swap(true, Ordering::SeqCst) {
+        let error = Error::CutShort { signal: i32::from(number) };
+        let report = commands::run::unfinished(&config, &run, &error);
+        // Nowhere is left to tell that these failed.
+        let _written = args.result_file.as_deref().map(|path| report::result::write_result_file(path, &report));
+        if global.output == Form::Json {
+            let _printed = print((report::json::line(&report) + "\n").as_bytes());
+        }
+        failed(&error);
+    }
     std::process::exit(128 + i32::from(number));
 }

@@ -7,6 +7,7 @@ mod buffer;
 mod carry;
 mod columns;
 mod deletes;
+mod flight;
 pub(crate) mod pipeline;
 mod rejects;
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, bounded};
 use tokio::runtime::Handle;
 
+use crate::batch::flight::{FLIGHT_BYTES_MAX, Flight};
 use crate::batch::{Assembly, BatchSpec, Collected, RejectSink};
 use crate::catalog::Catalog;
 use crate::decode::{Decoded, Decoder};
@@ -49,16 +50,21 @@ pub(crate) fn collect<S: Source, C: Catalog>(
     let assembly = Assembly::new(spec, unsupplied, rejects, observer)?;
     observer.phase(Phase::Pull);
     let enough = AtomicBool::new(false);
+    let flight = Flight::new(FLIGHT_BYTES_MAX);
     let runtime = Handle::current();
     tokio::task::block_in_place(|| {
         std::thread::scope(|threads| {
             let (to_decoder, chunks) = bounded::<Chunk>(CHUNKS_WAITING);
             let (to_assembly, decoded) = bounded::<(Chunk, Decoded)>(CHUNKS_WAITING);
-            let enough = &enough;
+            let (enough, flight) = (&enough, &flight);
             let puller = threads.spawn(move || {
                 source.pull(pull.ranges, &pull.limits, pull.stop, &mut |chunk| {
                     // The receiver only hangs up when it failed itself; its error is the one that is told.
-                    to_decoder.send(chunk).map_err(|_| Error::broken("the decoder ended before the pull"))?;
+                    let ended = || Error::broken("the decoder ended before the pull");
+                    if !flight.enter(chunk.arena.len()) {
+                        return Err(ended());
+                    }
+                    to_decoder.send(chunk).map_err(|_| ended())?;
                     Ok(if enough.load(Ordering::Relaxed) { Flow::Enough } else { Flow::More })
                 })
             });
@@ -71,7 +77,8 @@ pub(crate) fn collect<S: Source, C: Catalog>(
                     }
                 }
             });
-            let fed = feed(&runtime, assembly, &decoded, pull.memory_max, enough, observer);
+            let fed = feed(&runtime, assembly, &decoded, flight, pull.memory_max, enough, observer);
+            flight.close();
             drop(decoded);
             let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked"))?;
             // When the assembly failed, the pull failed only because nobody listened any more.
@@ -87,6 +94,7 @@ fn feed<'a, C: Catalog>(
     runtime: &Handle,
     mut assembly: Assembly<'a, C>,
     decoded: &Receiver<(Chunk, Decoded)>,
+    flight: &Flight,
     memory_max: usize,
     enough: &AtomicBool,
     observer: &dyn Observer,
@@ -100,6 +108,9 @@ fn feed<'a, C: Catalog>(
         records += chunk.records.len() as u64;
         bytes += chunk.arena.len() as u64;
         assembly.take(&chunk, rows)?;
+        let size = chunk.arena.len();
+        drop(chunk);
+        flight.leave(size);
         observer.read(records, bytes);
         if assembly.buffered() >= flush_at && !assembly.holds_rows() {
             observer.phase(Phase::Flush);

@@ -2,6 +2,7 @@
 //!
 //! Owns how a job file becomes a catalog, a store and a source. Holds no rule of its own about offsets, rows or commits.
 
+pub mod caught;
 pub mod check;
 pub mod clean;
 pub mod init;
@@ -11,6 +12,7 @@ pub mod run;
 pub mod status;
 pub mod verify;
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,6 +25,9 @@ use crate::job::{queue_bytes, settle::group, table_ident};
 use crate::report::ErrorReport;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
+
+/// A job file of a thousand columns has a tenth of it; a device that never ends must not fill the memory.
+const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// Catalog and store of a job.
 #[derive(Debug)]
@@ -56,10 +61,13 @@ impl Failed {
 /// Reads and checks a job file. `env` looks up a variable.
 pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Error::Job {
-        file: file.clone(),
-        mistakes: Mistakes(vec![Mistake { line: None, message: format!("cannot read it: {e}") }]),
-    })?;
+    let unusable = |message: String| Error::Job { file: file.clone(), mistakes: Mistakes(vec![Mistake { line: None, message }]) };
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(JOB_BYTES_MAX + 1).read_to_string(&mut text));
+    read.map_err(|e| unusable(format!("cannot read it: {e}")))?;
+    if text.len() as u64 > JOB_BYTES_MAX {
+        return Err(unusable(format!("it is larger than {} MiB: is it a job file?", JOB_BYTES_MAX >> 20)));
+    }
     Config::parse(&text, env).map_err(|mistakes| Error::Job { file, mistakes })
 }
 
@@ -84,6 +92,8 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
     // librdkafka's queue is part of what `memory_limit` promises.
     let queue = queue_bytes(config.limits.memory_limit) / 1024;
     properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| queue.to_string());
+    // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
+    properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))
 }
 

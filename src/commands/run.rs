@@ -31,6 +31,16 @@ pub async fn run(config: &Config, run: &Run, options: RunOptions, stop: &Stop, o
     report(config, run, ended, Requests::default())
 }
 
+/// The report of a run that never came to make its own: a panic or a signal ended it.
+pub fn unfinished(config: &Config, run: &Run, error: &Error) -> Report {
+    Report {
+        table: table_ident(config).to_string(),
+        branch: config.table.branch.clone(),
+        topic: config.kafka.topic.clone(),
+        ..Report::unusable(&config.name, run, error)
+    }
+}
+
 fn open(config: &Config) -> Result<(crate::commands::Tables, crate::source::kafka::Kafka)> {
     Ok((open_tables(config)?, open_source(config)?))
 }

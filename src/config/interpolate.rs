@@ -42,7 +42,10 @@ fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
-        return Err(format!("`${{{inside}}}` does not name a variable; write `${{NAME}}` or `${{NAME:-default}}`"));
+        // What stands there is not repeated: it may be a password that holds these signs.
+        return Err(String::from(
+            "`${..}` does not name a variable; write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign",
+        ));
     }
     match (env(name), default) {
         (None, None) => Err(format!("environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`")),
@@ -104,8 +107,9 @@ mod tests {
         );
         check("$HOME", Err(&["a variable is written `${NAME}`, a dollar sign `$$`"]));
         check("${TOPIC", Err(&["`${` is never closed by `}`"]));
-        check("${}", Err(&["`${}` does not name a variable; write `${NAME}` or `${NAME:-default}`"]));
-        check("${A-b}", Err(&["`${A-b}` does not name a variable; write `${NAME}` or `${NAME:-default}`"]));
+        let no_name = "`${..}` does not name a variable; write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign";
+        check("${}", Err(&[no_name]));
+        check("pass${A-b}word", Err(&[no_name]));
         check("${A:-${TOPIC}}", Err(&["the default of `A` holds a variable itself, which is not possible"]));
     }
 

@@ -113,6 +113,12 @@ fn properties(kafka: &Section<'_>) -> BTreeMap<String, String> {
                 // One mistake, not two: the servers are there, only misspelt.
                 has_servers |= meant == "bootstrap.servers";
             }
+            // The servers stand in messages and logs. The value is not repeated.
+            Verdict::Pass if name == "bootstrap.servers" && text.as_ref().is_some_and(|text| text.contains('@')) => {
+                value.mistake(
+                    "`bootstrap.servers` holds a `@`: a user and a password belong in `sasl.username` and `sasl.password`",
+                );
+            }
             Verdict::Pass => found.extend(text.map(|text| (name, text))),
         }
     }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub(crate) use self::kafka::millis_at_or_after;
+pub(crate) use self::properties::is_secret;
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};
 
@@ -221,9 +222,8 @@ pub struct KafkaConfig {
 /// Shows everything but secrets.
 impl fmt::Debug for KafkaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): (&String, &String)| {
-            (name.clone(), if properties::is_secret(name) { String::from("***") } else { value.clone() })
-        };
+        let shown =
+            |(name, value): (&String, &String)| (name.clone(), if is_secret(name) { String::from("***") } else { value.clone() });
         f.debug_struct("KafkaConfig")
             .field("topic", &self.topic)
             .field("start", &self.start)

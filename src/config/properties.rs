@@ -85,8 +85,10 @@ pub(super) fn is_known(name: &str) -> bool {
 }
 
 /// Whether a name tells that its value is a secret.
-pub(super) fn is_secret(name: &str) -> bool {
-    ["password", "secret", "passphrase", "pem", "oauthbearer.config", "jaas"].iter().any(|part| name.contains(part))
+pub(crate) fn is_secret(name: &str) -> bool {
+    ["password", "secret", "passphrase", "pem", "oauthbearer.config", "jaas", "token", "credential", "access-key"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// Of librdkafka 2.12, without those that only code can set.

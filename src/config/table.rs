@@ -29,6 +29,11 @@ pub(super) fn read_catalog(catalog: &Section<'_>) -> CatalogConfig {
 fn catalog_uri(uri: &str) -> Result<String, String> {
     match uri.strip_prefix("sqlite://") {
         Some("") => Err(String::from("a file is missing; write \"sqlite:///absolute/path/catalog.db\"")),
+        // Neither value is repeated: it can hold a password.
+        Some(path) if path.contains('?') => Err(String::from("SQLite takes no options after a `?` here; leave them out")),
+        Some(path) if path.split('/').next().is_some_and(|host| host.contains('@')) => {
+            Err(String::from("SQLite takes no user or password; write \"sqlite:///absolute/path/catalog.db\""))
+        }
         Some(_) => Ok(uri.to_owned()),
         // The value is not repeated: the address of another database can hold a password.
         None => {
@@ -39,6 +44,14 @@ fn catalog_uri(uri: &str) -> Result<String, String> {
 
 /// A URI under which Iceberg finds the files from any directory.
 fn warehouse(place: &str) -> Result<String, String> {
+    if place.contains('?')
+        || place.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    {
+        // The value is not repeated: it can hold a key or a password.
+        return Err(String::from(
+            "holds a `?` or, before its path, a `@`; keys and passwords have no place in it, as tables keep it",
+        ));
+    }
     let path = match place.strip_prefix("file:") {
         None if place.starts_with('/') => place,
         Some(rest) if rest.starts_with("///") => &rest[2..],

@@ -271,13 +271,19 @@ pub(crate) fn job_in_rows(job: &str, branch: &str) -> String {
     }
 }
 
-/// Refuses an existing table that rejects cannot be appended to.
+/// Refuses an existing table that rejects cannot be appended to whole.
 pub(crate) fn fit(table: &LoadedTable) -> Result<()> {
-    if table.metadata.default_partition_spec().is_unpartitioned() && table.metadata.format_version() != FormatVersion::V1 {
-        return Ok(());
-    }
+    let metadata = &table.metadata;
+    let unfit = if !metadata.default_partition_spec().is_unpartitioned() || metadata.format_version() == FormatVersion::V1 {
+        "must be an unpartitioned table of format 2 or 3".to_owned()
+    } else {
+        match rows::misfit(metadata.current_schema())? {
+            None => return Ok(()),
+            Some(misfit) => format!("does not have tidegate's columns: {misfit}"),
+        }
+    };
     Err(Error::setup(
-        format!("rejects table `{}` must be an unpartitioned table of format 2 or 3", table.ident),
+        format!("rejects table `{}` {unfit}", table.ident),
         "name another table in `[rejects] table`; tidegate makes it",
     ))
 }

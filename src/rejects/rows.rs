@@ -13,6 +13,7 @@ use iceberg::spec::{MapType, NestedField, PrimitiveType, Schema, Type};
 use crate::error::{Doing, Error, Result};
 use crate::offsets::{Offset, Partition};
 use crate::source::{Chunk, Span};
+use crate::table::fit::{describe, same_type};
 
 /// Schema of a new rejects table.
 pub(crate) fn schema() -> Result<Schema> {
@@ -39,6 +40,27 @@ pub(crate) fn schema() -> Result<Schema> {
         ])
         .build()
         .doing(|| "build the schema of the rejects table")
+}
+
+/// What keeps rejects out of a table of this schema: a column that is missing would lose its part of each record.
+pub(crate) fn misfit(found: &Schema) -> Result<Option<String>> {
+    let wanted = schema()?;
+    for field in wanted.as_struct().fields() {
+        let name = &field.name;
+        let misfit = match found.as_struct().fields().iter().find(|there| there.name == *name) {
+            None => format!("it has no column `{name}`"),
+            Some(there) if !same_type(&there.field_type, &field.field_type) => {
+                format!("its column `{name}` is {}, not {}", describe(&there.field_type), describe(&field.field_type))
+            }
+            Some(there) if there.required && !field.required => {
+                format!("its column `{name}` is required, and not every reject has one")
+            }
+            Some(_) => continue,
+        };
+        return Ok(Some(misfit));
+    }
+    let extra = found.as_struct().fields().iter().find(|there| there.required && wanted.field_by_name(&there.name).is_none());
+    Ok(extra.map(|there| format!("its column `{}` is required, and no reject has one", there.name)))
 }
 
 /// Whose rejects they are: the columns that are equal in all rows of one batch.
@@ -160,5 +182,29 @@ impl RejectRows {
         let offsets = OffsetBuffer::new(std::iter::once(0).chain(ends).collect::<Vec<_>>().into());
         let nulls: Option<NullBuffer> = None;
         Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, pairs, nulls, *sorted).map_err(|_| unfit())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(edit: impl Fn(&mut Vec<NestedField>), expected: Option<&str>) {
+        let mut fields: Vec<NestedField> =
+            schema().unwrap().as_struct().fields().iter().map(|field| field.as_ref().clone()).collect();
+        edit(&mut fields);
+        let found = Schema::builder().with_fields(fields.into_iter().map(Into::into)).build().unwrap();
+        assert_eq!(misfit(&found).unwrap().as_deref(), expected);
+    }
+
+    #[test]
+    fn a_table_that_would_lose_a_part_of_a_reject_is_refused() {
+        let text = |id, name: &str, required| NestedField::new(id, name, Type::Primitive(PrimitiveType::String), required);
+        check(|_| (), None);
+        check(|fields| fields.push(text(20, "note", false)), None);
+        check(|fields| fields.retain(|field| field.name != "value"), Some("it has no column `value`"));
+        check(|fields| fields[3] = text(4, "timestamp", false), Some("its column `timestamp` is string, not timestamptz"));
+        check(|fields| fields[4].required = true, Some("its column `key` is required, and not every reject has one"));
+        check(|fields| fields.push(text(20, "note", true)), Some("its column `note` is required, and no reject has one"));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// How a path has to be written.
@@ -43,7 +44,13 @@ fn way(path: &Path) -> Way {
 }
 
 fn overwrite(path: &Path, text: &str) -> io::Result<()> {
-    put(OpenOptions::new().write(true).create(true).truncate(true).open(path)?, text)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        // A pipe that nobody reads would hold up the end of the run for ever.
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    put(options.open(path)?, text)
 }
 
 fn replace(path: &Path, text: &str, unique: &str) -> io::Result<()> {

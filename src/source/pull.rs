@@ -250,11 +250,11 @@ impl<'a, 's> Pull<'a, 's> {
         if self.chunk.records.is_empty() {
             return Ok(Flow::More);
         }
-        // The next chunk is likely as large as this one.
+        // The next chunk is likely as large as this one, unless one huge record filled it.
         let next = Chunk {
             records: Vec::with_capacity(self.chunk.records.len()),
             headers: Vec::with_capacity(self.chunk.headers.len()),
-            arena: Vec::with_capacity(self.chunk.arena.len()),
+            arena: Vec::with_capacity(self.chunk.arena.len().min(2 * CHUNK_BYTES)),
         };
         let chunk = std::mem::replace(&mut self.chunk, next);
         let sink = &mut self.sink;

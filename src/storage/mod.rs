@@ -21,6 +21,7 @@ use futures::TryStreamExt;
 use iceberg::io::{FileIO, FileIOBuilder};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use disk::make_directory;
@@ -220,6 +221,10 @@ pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>
             format!("could not {}: a part of its path is no folder but a file", doing()),
             "is the path right? move the file away, or choose another place",
         ),
+        Fault::Damaged => Error::setup(
+            format!("could not {}: {source}", doing()),
+            "the file is damaged, or of a kind that tidegate does not know: restore it, or roll the table back to a snapshot without it",
+        ),
         Fault::Setup(what, hint) => Error::Setup { what, hint },
         Fault::Temporary => Error::Unavailable { doing: doing(), source },
     }
@@ -254,12 +259,14 @@ enum Fault {
     Exists,
     Missing,
     NoFolder,
+    Damaged,
     Setup(String, String),
     Temporary,
 }
 
 fn fault(error: &(dyn std::error::Error + 'static)) -> Fault {
     let mut cause = Some(error);
+    let mut damaged = false;
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<Error>() {
             match error {
@@ -283,9 +290,16 @@ fn fault(error: &(dyn std::error::Error + 'static)) -> Fault {
                 _ => {}
             }
         }
+        // Trying again reads the same bytes; what a store says beneath it counts for more.
+        match error.downcast_ref::<ParquetError>() {
+            Some(ParquetError::External(_)) => damaged = false,
+            Some(_) => damaged = true,
+            None => {}
+        }
+        damaged |= error.downcast_ref::<iceberg::Error>().is_some_and(|error| error.kind() == iceberg::ErrorKind::DataInvalid);
         cause = error.source();
     }
-    Fault::Temporary
+    if damaged { Fault::Damaged } else { Fault::Temporary }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use iceberg::spec::{
 
 use super::fit::{describe, fit, same_type};
 use crate::catalog::Catalog;
-use crate::config::{ColumnConfig, Config, Mode};
+use crate::config::{ColumnConfig, Config, Mode, is_secret};
 use crate::error::{Error, Result};
 use crate::job::table_ident;
 
@@ -203,8 +203,14 @@ fn differences(config: &Config, wanted: &TableMetadata, found: &TableMetadata) -
     differ("partition is", partition_text(wanted), partition_text(found));
     differ("sort order is", sort_text(wanted), sort_text(found));
     for (key, value) in &config.table.properties {
-        let found = found.properties().get(key).map_or_else(|| "not set".to_owned(), |found| format!("`{found}`"));
-        differ(&format!("property `{key}` is"), format!("`{value}`"), found);
+        let (wanted, found) = match found.properties().get(key) {
+            // Whether it differs is all that may be told of it.
+            Some(found) if is_secret(key) && found != value => ("the job file's".into(), "another one".into()),
+            None if is_secret(key) => ("the job file's".into(), "not set".into()),
+            Some(found) => (format!("`{value}`"), format!("`{found}`")),
+            None => (format!("`{value}`"), "not set".into()),
+        };
+        differ(&format!("property `{key}` is"), wanted, found);
     }
     all
 }

@@ -36,6 +36,8 @@ impl MergeMode {
     }
 }
 
+const UUID: Type = Type::Primitive(PrimitiveType::Uuid);
+
 /// One thing that keeps the job from running on the table.
 struct Misfit {
     what: String,
@@ -74,7 +76,7 @@ pub(crate) fn supplied(config: &Config, schema: &Schema) -> BTreeSet<String> {
 }
 
 /// Whether two types hold the same values, whatever ids their nested fields have.
-pub(super) fn same_type(one: &Type, other: &Type) -> bool {
+pub(crate) fn same_type(one: &Type, other: &Type) -> bool {
     match (one, other) {
         (Type::Primitive(one), Type::Primitive(other)) => one == other,
         (Type::List(one), Type::List(other)) => same_type(&one.element_field.field_type, &other.element_field.field_type),
@@ -95,7 +97,7 @@ pub(super) fn same_type(one: &Type, other: &Type) -> bool {
 }
 
 /// A type as the job file writes it.
-pub(super) fn describe(of: &Type) -> String {
+pub(crate) fn describe(of: &Type) -> String {
     match of {
         Type::Primitive(primitive) => primitive.to_string(),
         Type::List(list) => format!("list<{}>", describe(&list.element_field.field_type)),
@@ -137,6 +139,16 @@ impl Misfits {
                 self.add(
                     format!("tidegate does not know how to compute partition field `{}`", field.name),
                     "give the table a partition spec of identity, bucket, truncate, year, month, day and hour",
+                );
+            }
+            let uuid = schema.field_by_id(field.source_id).is_some_and(|source| *source.field_type == UUID);
+            if uuid && field.transform == Transform::Identity {
+                self.add(
+                    format!(
+                        "partition field `{}` is a uuid column as it is, which tidegate cannot write into manifests",
+                        field.name
+                    ),
+                    "every row would be a partition of its own; `bucket(16, ..)` of the column spreads rows evenly",
                 );
             }
         }

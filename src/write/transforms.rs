@@ -1,13 +1,14 @@
 //! Values of partition and sort fields for a batch of rows.
 //!
-//! Pure. The transforms are iceberg's own; only `truncate` of binary columns, which it lacks for its own Arrow type, is here.
+//! Pure. The transforms are iceberg's own; only two of `truncate` are here: of binary columns, which it lacks for its own Arrow
+//! type, and of whole numbers, where it overflows at the lowest ones.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, LargeBinaryArray, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use iceberg::arrow::record_batch_projector::RecordBatchProjector;
-use iceberg::spec::{SchemaRef, Transform};
+use iceberg::spec::{PrimitiveType, SchemaRef, Transform};
 use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ pub(super) struct Transforms {
 enum Function {
     Iceberg(BoxedTransformFunction),
     TruncateBinary(usize),
+    TruncateNumber(u32),
 }
 
 impl Transforms {
@@ -38,9 +40,10 @@ impl Transforms {
         let sources = RecordBatchProjector::from_iceberg_schema(Arc::clone(schema), &ids).map_err(refused)?;
         let mut functions = Vec::with_capacity(fields.len());
         for (id, transform) in fields {
-            let binary = schema.field_by_id(*id).is_some_and(|field| field.field_type.to_string() == "binary");
-            functions.push(match transform {
-                Transform::Truncate(width) if binary => Function::TruncateBinary(*width as usize),
+            let kind = schema.field_by_id(*id).and_then(|field| field.field_type.as_primitive_type());
+            functions.push(match (transform, kind) {
+                (Transform::Truncate(width), Some(PrimitiveType::Binary)) => Function::TruncateBinary(*width as usize),
+                (Transform::Truncate(width), Some(PrimitiveType::Int | PrimitiveType::Long)) => Function::TruncateNumber(*width),
                 _ => Function::Iceberg(create_transform_function(transform).map_err(refused)?),
             });
         }
@@ -54,6 +57,7 @@ impl Transforms {
         let evaluated = sources.into_iter().zip(&self.functions).map(|(source, function)| match function {
             Function::Iceberg(function) => function.transform(source).map_err(broken),
             Function::TruncateBinary(width) => Ok(truncate_binary(&source, *width)),
+            Function::TruncateNumber(width) => Ok(truncate_number(&source, *width)),
         });
         evaluated.collect()
     }
@@ -63,4 +67,19 @@ fn truncate_binary(source: &ArrayRef, width: usize) -> ArrayRef {
     assert_eq!(source.data_type(), &DataType::LargeBinary, "Arrow type of a binary column");
     let cut = |bytes: &[u8]| bytes[..bytes.len().min(width)].to_vec();
     Arc::new(source.as_binary::<i64>().iter().map(|value| value.map(cut)).collect::<LargeBinaryArray>())
+}
+
+/// Wraps around below the lowest number, as Java does: whoever looks for the row computes the same value.
+fn truncate_number(source: &ArrayRef, width: u32) -> ArrayRef {
+    let width = i64::from(width);
+    match source.as_primitive_opt::<Int32Type>() {
+        Some(source) => Arc::new(source.unary::<_, Int32Type>(|value| {
+            let remainder = i64::from(value).rem_euclid(width);
+            value.wrapping_sub(i32::try_from(remainder).expect("a width is an int, and a remainder below it"))
+        })),
+        None => {
+            let source = source.as_primitive::<Int64Type>();
+            Arc::new(source.unary::<_, Int64Type>(|value| value.wrapping_sub(value.rem_euclid(width))))
+        }
+    }
 }

@@ -4,9 +4,11 @@
 
 mod command_line;
 mod files;
+mod hostile;
 mod job_file;
 mod places;
 mod reset;
 mod run;
+mod secrets;
 mod signals;
 mod verify;

@@ -65,6 +65,22 @@ fn the_merge_mode_is_javas_and_an_unknown_one_is_refused() {
     fit(&appending(""), &of("copy")).unwrap();
 }
 
+/// Every commit of such a table would fail while its first manifest is written.
+#[test]
+fn a_table_partitioned_by_a_uuid_as_it_is_is_refused() {
+    let partitioned = |transform: &str| {
+        let field = json!({"source-id": 51, "field-id": 1009, "name": "trace", "transform": transform});
+        table(|value| {
+            add_column(value, json!({"id": 51, "name": "trace", "required": false, "type": "uuid"}));
+            value["last-column-id"] = json!(51);
+            value["last-partition-id"] = json!(1009);
+            value["partition-specs"][0]["fields"].as_array_mut().unwrap().push(field);
+        })
+    };
+    assert!(refusal(&appending(""), &partitioned("identity")).contains("partition field `trace` is a uuid column as it is"));
+    fit(&appending(""), &partitioned("bucket[4]")).unwrap();
+}
+
 #[test]
 fn listed_columns_must_be_there_with_their_types() {
     let text = refusal(&job(&COLUMNS.replace("name = \"extra\"", "name = \"Version\""), "unmapped = \"null\""), &table(|_| ()));

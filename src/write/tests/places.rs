@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use iceberg::spec::{FormatVersion, Literal, NestedField, NullOrder, PrimitiveLiteral, PrimitiveType, SortDirection, Transform};
@@ -305,4 +305,22 @@ async fn binary_columns_are_truncated_into_partitions() {
     let partitions: Vec<_> = files.iter().map(|file| file.data_file.partition()[0].clone()).collect();
     let binary = |bytes: &[u8]| Some(Literal::Primitive(PrimitiveLiteral::Binary(bytes.to_vec())));
     assert_eq!(partitions, [binary(&[1, 2]), None, binary(&[1])]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lowest_numbers_are_truncated_into_partitions_as_java_does() {
+    let fields = vec![field(1, "id", PrimitiveType::Long, true), field(2, "small", PrimitiveType::Int, true)];
+    let layout = Layout { partition: &[("id", Transform::Truncate(10)), ("small", Transform::Truncate(7))], ..Layout::default() };
+    let table = Table::new(fields, &layout);
+    let schema = iceberg::arrow::schema_to_arrow_schema(table.metadata.current_schema()).unwrap();
+    let (longs, ints) = ([i64::MIN, i64::MAX, -1, 0], [i32::MIN, i32::MAX, -1, 0]);
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(longs.to_vec())), Arc::new(Int32Array::from(ints.to_vec()))];
+    let mut writer = DataWriter::new(table.target(PLENTY)).unwrap();
+    writer.write(&RecordBatch::try_new(Arc::new(schema), columns).unwrap(), None).await.unwrap();
+    let files = writer.finish().await.unwrap();
+    let partitions: Vec<_> = files.iter().map(|file| file.data_file.partition().fields().to_vec()).collect();
+    // By hand, and wrapped as Java's sums are: 2 below the lowest long is a multiple of 10, 5 below the lowest int one of 7.
+    let expected = [(i64::MAX - 1, i32::MAX - 4), (i64::MAX - 7, i32::MAX - 1), (-10, -7), (0, 0)];
+    let expected: Vec<_> = expected.iter().map(|&(long, int)| vec![Some(Literal::long(long)), Some(Literal::int(int))]).collect();
+    assert_eq!(partitions, expected);
 }

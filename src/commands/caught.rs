@@ -1,0 +1,35 @@
+//! A bug must not take the answer with it: a panic becomes an error like any other, and the run still reports.
+
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+
+use crate::error::{Error, Result};
+
+/// What the work answers, or the panic that ended it (101).
+///
+/// # Errors
+/// Only that panic.
+pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T> {
+    // What the work held is dropped with it; nothing of it is used again.
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Error::broken(format!("a panic: {}", said.unwrap_or("it says nothing")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_with_a_code_and_what_it_said() {
+        assert_eq!(caught(async { 7 }).await.unwrap(), 7);
+        let said = |error: Error| (error.exit_code(), error.to_string());
+        let number = 3;
+        let formatted = caught(async { assert_eq!(number, 4, "four") }).await.unwrap_err();
+        assert!(said(formatted).1.starts_with("internal error: a panic: assertion `left == right` failed: four"));
+        let plain = caught(async { panic!("plain") }).await.unwrap_err();
+        assert_eq!(said(plain), (101, "internal error: a panic: plain".to_owned()));
+    }
+}

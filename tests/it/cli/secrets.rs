@@ -1,0 +1,106 @@
+//! Whatever goes wrong: no secret of a job is in anything that a command prints or leaves behind.
+
+use std::path::{Path, PathBuf};
+
+use crate::broker::Broker;
+use crate::program::{JOB, Place};
+
+const SECRET: &str = "open-sesame-4711";
+
+const FILES: &str = "--result-file result.json --metrics-file tidegate.prom";
+
+/// Every file of the place but the job file, which is the user's own.
+fn left_behind(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => left_behind(&path, found),
+            false if path.file_name().is_some_and(|name| name != "job.toml") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// Runs every command on the changed job, in both forms, and greps all there is. Answers the exit code of `run`.
+#[track_caller]
+fn grep(place: &Place, from: &str, to: &str) -> i32 {
+    assert!(JOB.contains(from) && (to.contains(SECRET) || to.contains("${SECRET}")), "{to}");
+    place.write("job.toml", JOB.replacen(from, to, 1));
+    let mut code = 0;
+    for command in ["check", "init", "plan", "run", "status"] {
+        for form in ["text", "json"] {
+            let files = if command == "run" { FILES } else { "" };
+            let answer = place.tidegate(&format!("{command} job.toml --output {form} --log-level trace {files}"));
+            assert!(!answer.stdout.contains(SECRET) && !answer.stderr.contains(SECRET), "{command} with {to}\n{answer}");
+            if form == "json" {
+                answer.json();
+            }
+            if command == "run" {
+                code = answer.code();
+            }
+        }
+    }
+    let mut files = Vec::new();
+    left_behind(&place.path(), &mut files);
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{} after {to}", file.display());
+    }
+    code
+}
+
+#[test]
+fn a_job_that_works_shows_and_keeps_none() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address()).with("SECRET", SECRET).with("AWS_SECRET_ACCESS_KEY", SECRET);
+    let property = |text: &str| format!("\"debug\" = \"all\"\n{text}\ntopic =");
+    assert_eq!(grep(&place, "topic =", &property("\"sasl.username\" = \"me\"\n\"sasl.password\" = \"${SECRET}\"")), 0);
+}
+
+#[test]
+fn a_job_that_fails_shows_none() {
+    let place = Place::without_broker().with("SECRET", SECRET);
+    let sasl = "\"security.protocol\" = \"SASL_PLAINTEXT\"\n\"sasl.username\" = \"me\"\n\"sasl.password\" = \"${SECRET}\"";
+    for line in [
+        format!("{sasl}\n\"sasl.mechanism\" = \"PLAIN\"\n\"debug\" = \"all\""),
+        format!("{sasl}\n\"sasl.mechanism\" = \"NOPE\""),
+        "\"ssl.key.password\" = \"${SECRET}\"\n\"ssl.key.location\" = \"/nowhere\"\n\"security.protocol\" = \"SSL\"".into(),
+        "\"ssl.key.pem\" = \"${SECRET}\"\n\"security.protocol\" = \"SSL\"".into(),
+        "\"sasl.oauthbearer.config\" = \"${SECRET}\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"".into(),
+        "\"sasl.pasword\" = \"${SECRET}\"".into(),
+        "sasl_password = \"${SECRET}\"".into(),
+        "\"sasl.password\" = [\"${SECRET}\"]".into(),
+        format!("\"sasl.password\" = \"{SECRET}"),
+        format!("\"sasl.password\" = \"{SECRET}\" \"\""),
+        format!("\"sasl.password\" = \"pass${{{SECRET} word}}\""),
+        format!("\"sasl.password\" = \"${{NONE:-{SECRET}\""),
+        "\"fetch.wait.max.ms\" = \"${SECRET}\"".into(),
+    ] {
+        assert!([75, 77, 78].contains(&grep(&place, "topic =", &format!("{line}\ntopic ="))), "{line}");
+    }
+}
+
+#[test]
+fn addresses_that_hold_a_password_are_refused_without_it() {
+    let place = Place::without_broker().with("SECRET", SECRET);
+    for (from, to) in [
+        ("${BROKER}", "user:${SECRET}@127.0.0.1:1"),
+        ("${BROKER}", "kafka://user:${SECRET}@127.0.0.1:1"),
+        ("sqlite://${PWD}/catalog.db", "postgres://user:${SECRET}@127.0.0.1/catalog"),
+        ("sqlite://${PWD}/catalog.db", "sqlite://user:${SECRET}@/catalog.db"),
+        ("sqlite://${PWD}/catalog.db", "sqlite://${PWD}/catalog.db?password=${SECRET}"),
+        ("file://${PWD}/warehouse", "s3://key:${SECRET}@bucket/warehouse"),
+        ("file://${PWD}/warehouse", "file://${PWD}/warehouse?token=${SECRET}"),
+    ] {
+        assert_eq!(grep(&place, from, to), 78, "{to}");
+    }
+}
+
+#[test]
+fn how_a_secret_property_of_a_table_differs_is_not_told() {
+    let place = Place::without_broker().with("SECRET", SECRET);
+    place.tidegate("init job.toml").expect(0);
+    assert_eq!(grep(&place, "[merge]", "properties = { \"s3.secret-access-key\" = \"${SECRET}\" }\n[merge]"), 75);
+    let answer = place.tidegate("init job.toml").expect(0);
+    assert!(answer.stdout.contains("property `s3.secret-access-key` is not set"), "{answer}");
+}
