@@ -1,4 +1,4 @@
-"""A campaign: faulty runs until so many were hit, each round followed by an undisturbed run and a look at the table."""
+"""A campaign: faulty runs until so many were hit; each round ends with an undisturbed run and a look."""
 
 import contextlib
 from collections import Counter
@@ -30,6 +30,9 @@ class Score:
         self.duplicate += difference.duplicate
         self.problems.append(f"{world.directory}: " + "; ".join(difference.examples))
 
+    def noticed(self):
+        return bool(self.lost or self.duplicate)
+
     def cells(self):
         hits = [self.phases[phase] for phase in (*PHASES, AFTER)]
         return [self.name, self.runs, *hits, self.survived, self.lost, self.duplicate]
@@ -48,7 +51,7 @@ class Score:
 
 @dataclass
 class Campaign:
-    """`strike(world)` makes faulty runs and answers the phase in which each of them was hit, None for a miss."""
+    """`strike(world)` makes faulty runs and answers in which phase each was hit, None for a miss."""
 
     name: str
     strike: object

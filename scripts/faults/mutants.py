@@ -1,6 +1,6 @@
 """Builds that are wrong on purpose: a campaign that does not notice them proves nothing.
 
-Each is the source tree with one check taken out. The patch names the exact lines: when they are no longer there,
+Each is the source tree with one check taken out. The patch names the exact text: when it is no longer there,
 that is an error, and the mutant has to be thought through again.
 """
 
@@ -45,7 +45,8 @@ MUTANTS = (
         "a run starts one offset after the end of the last one",
         "src/plan.rs",
         "let start = start_of(input, partition, bounds, known, &mut plan)?;",
-        "let start = start_of(input, partition, bounds, known.map(|next| (next + 1).min(bounds.high_watermark)), &mut plan)?;",
+        "let known = known.map(|next| (next + 1).min(bounds.high_watermark));\n"
+        "let start = start_of(input, partition, bounds, known, &mut plan)?;",
         Campaign("mutant, kill at random", strikes.kill_at_random, 10, 0),
     ),
     Mutant(

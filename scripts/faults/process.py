@@ -11,7 +11,7 @@ PHASES = ("plan", "pull", "write", "commit sent", "answer awaited", "rejects app
 AFTER = "after"
 TIMEOUT_S = 120
 
-# Phases of the log; within `commit` the shim's marks tell the manifests from the swap and the swap from its answer.
+# Phases of the log. Within `commit` the shim's marks tell manifests from swap, and swap from answer.
 OF_LOG = {"flush": "write", "match": "write", "commit": "write", "rejects": "rejects append", "done": AFTER}
 OF_SWAP = {"send": "commit sent", "effect": "answer awaited", "answer": AFTER}
 
@@ -37,16 +37,16 @@ def build_shim(directory):
 
 
 class Process:
-    """A started run. `rule` is the shim's; `preload` are libraries that come before it."""
+    """A started run. `rule` is the shim's."""
 
-    def __init__(self, binary, job, directory, shim, rule=None, preload=(), env=None, limits=None):
+    def __init__(self, binary, job, directory, shim, rule=None, env=None, limits=None):
         self.marks_file = directory / "marks"
         self.stderr_file = directory / "stderr"
         self.stdout_file = directory / "stdout"
         self.marks_file.unlink(missing_ok=True)
         environment = {
             **os.environ,
-            "LD_PRELOAD": ":".join(map(str, (*preload, shim))),
+            "LD_PRELOAD": str(shim),
             "FAULT_DIR": str(job.warehouse.directory),
             "FAULT_MARKS": str(self.marks_file),
             **(env or {}),

@@ -1,9 +1,11 @@
-/* Stands between a process and its disk (LD_PRELOAD): says how far a run has come, and strikes at one exact call.
+/* Stands between a process and its disk and clock (LD_PRELOAD): says how far a run has come, and strikes at one
+ * exact call.
  *
  *   FAULT_DIR    only files below this directory are looked at
  *   FAULT_MARKS  file that gets a line for each step: `phase NAME`, `send`, `effect`, `answer`, `hit OP PATH`
  *   FAULT_RULE   `PHASE OP PATH N ACTION`: what to do at the N-th call OP on a file whose path holds PATH, in that
  *                phase of the run's log; `*` stands for any
+ *   FAULT_CLOCK  file of one 64-bit number: seconds by which the wall clock is wrong, now; it may change at any time
  *
  * OP: write, sync, unlink, lock (a write lock on a database file).
  * ACTION: kill-before, kill-half, kill-after: SIGKILL to itself, before, in mid and after the call;
@@ -14,17 +16,22 @@
  * the journal's unlink (which is the commit), and the lock given back.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <threads.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *dir;
@@ -35,6 +42,7 @@ static long want_nth;
 static atomic_long seen;
 static atomic_int disk_full;
 static atomic_int swap_step; /* 0 idle, 1 sent, 2 in effect */
+static const volatile int64_t *wrong_by;
 
 __attribute__((constructor)) static void begin(void) {
   dir = getenv("FAULT_DIR");
@@ -43,6 +51,17 @@ __attribute__((constructor)) static void begin(void) {
   if (rule && sscanf(rule, "%31s %15s %127s %ld %15s", want_phase, want_op, want_path, &want_nth, action) != 5) {
     dprintf(2, "FAULT_RULE cannot be read: %s\n", rule);
     abort();
+  }
+  const char *clock = getenv("FAULT_CLOCK");
+  if (clock) {
+    int fd = open(clock, O_RDONLY | O_CLOEXEC);
+    void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *wrong_by, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+      dprintf(2, "FAULT_CLOCK cannot be mapped: %s\n", clock);
+      abort();
+    }
+    wrong_by = map;
+    close(fd);
   }
 }
 
@@ -210,4 +229,65 @@ int fcntl64(int fd, int command, ...) {
   void *argument = va_arg(arguments, void *);
   va_end(arguments);
   return any_fcntl(fd, command, argument);
+}
+
+/* The wall clock. The monotonic one runs on, as it does when a machine's clock is stepped. */
+
+static void now(struct timespec *time) {
+  syscall(SYS_clock_gettime, CLOCK_REALTIME, time);
+  if (wrong_by) time->tv_sec += *wrong_by;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+  if (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE) return (int)syscall(SYS_clock_gettime, clock, time);
+  now(time);
+  return 0;
+}
+
+int gettimeofday(struct timeval *restrict time, void *restrict zone) {
+  (void)zone;
+  struct timespec precise;
+  now(&precise);
+  *time = (struct timeval){precise.tv_sec, precise.tv_nsec / 1000};
+  return 0;
+}
+
+time_t time(time_t *result) {
+  struct timespec precise;
+  now(&precise);
+  if (result) *result = precise.tv_sec;
+  return precise.tv_sec;
+}
+
+int timespec_get(struct timespec *time, int base) {
+  now(time);
+  return base;
+}
+
+/* Waits for a moment of the wrong clock, in short waits by the right one: as in the kernel, a step counts at once. */
+static int wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until) {
+  const int64_t second = 1000000000, slice = 20000000;
+  for (;;) {
+    struct timespec wake, wrong;
+    now(&wrong);
+    int64_t left = (until->tv_sec - wrong.tv_sec) * second + until->tv_nsec - wrong.tv_nsec;
+    if (left <= 0) return ETIMEDOUT;
+    syscall(SYS_clock_gettime, CLOCK_REALTIME, &wake);
+    wake.tv_nsec += left < slice ? left : slice;
+    wake.tv_sec += wake.tv_nsec / second;
+    wake.tv_nsec %= second;
+    int woken = pthread_cond_clockwait(condition, mutex, CLOCK_REALTIME, &wake);
+    if (woken != ETIMEDOUT) return woken;
+  }
+}
+
+int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex,
+                           const struct timespec *restrict until) {
+  return wait_until(condition, mutex, until);
+}
+
+/* What librdkafka waits with. In glibc its types are those of pthread under other names. */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
+  int woken = wait_until((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, until);
+  return woken == 0 ? thrd_success : woken == ETIMEDOUT ? thrd_timedout : thrd_error;
 }

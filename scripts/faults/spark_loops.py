@@ -7,6 +7,7 @@ from datetime import datetime
 from faults.world import TABLE
 
 REFUSALS_MAX = 200
+MOMENT = datetime.fromisoformat("2025-03-01T00:00:00Z")
 
 
 class Loops:
@@ -68,8 +69,11 @@ class Loops:
         # Tried until it is in, so that what Spark said last is what the table holds.
         self.session.sql(f"""
             MERGE INTO {self.table} t
-            USING (SELECT id, TIMESTAMP '2025-03-01 00:00:00' AS moment FROM (
-                SELECT 'spark-{number}' AS id UNION ALL (SELECT id FROM {self.table} WHERE id LIKE 'a1%' LIMIT 20))) s
+            USING (
+                SELECT id, TIMESTAMP '2025-03-01 00:00:00' AS moment FROM (
+                    SELECT 'spark-{number}' AS id
+                    UNION ALL (SELECT id FROM {self.table} WHERE id LIKE 'a1%' LIMIT 20))
+            ) s
             ON t.id = s.id
             WHEN MATCHED THEN UPDATE SET title = t.title
             WHEN NOT MATCHED AND s.id LIKE 'spark-%' THEN INSERT ({columns}) VALUES ({values})

@@ -143,7 +143,7 @@ class World:
         return [tuple(in_utc(row[column]) for column in columns) for row in found]
 
     def lock(self, kind="IMMEDIATE"):
-        """The catalog's database in the hands of another process: out of reach, as a network is when it is cut."""
+        """The catalog's database in the hands of another process: out of reach."""
         connection = sqlite3.connect(self.job.warehouse.database, isolation_level=None, timeout=30)
         connection.execute(f"BEGIN {kind}")
         # Closing it takes the lock away, and nothing was written.
