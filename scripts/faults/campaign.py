@@ -1,6 +1,7 @@
 """A campaign: faulty runs until so many were hit; each round ends with an undisturbed run and a look."""
 
 import contextlib
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -65,12 +66,11 @@ class Campaign:
 
     def drive(self, context, runs):
         score = Score(self.name)
-        number, misses = 0, 0
+        number, misses = context.next_kind, 0
         while score.runs < runs:
             kind = self.kinds[number % len(self.kinds)]
-            name = f"{self.name.replace(' ', '-').replace(',', '')}-{number}"
             number += 1
-            world = World(context, name, kind, context.random.random(), **self.world(context))
+            world = self.world_of(context, kind, number)
             with self.beside(world) as other:
                 for _ in range(ROUNDS_OF_A_WORLD):
                     if score.runs >= runs:
@@ -82,12 +82,27 @@ class Campaign:
                         break
                     misses = 0 if hits else misses + 1
                     if misses > TRIES_PER_HIT:
-                        score.problems.append(f"{name}: {misses} rounds without a hit")
+                        score.problems.append(f"{world.directory.name}: {misses} rounds without a hit")
                         return score
             # Once a world is spoiled, what its other readers see adds nothing.
             if intact:
-                context.unseen.append((world, score))
+                context.unseen[world] = score
+            else:
+                context.forget(world)
+        context.next_kind = number
         return score
+
+    def world_of(self, context, kind, number):
+        """A new world; in a quick call one that earlier campaigns have left whole."""
+        options = self.world(context)
+        key = (kind, bool(options))
+        world = context.shared.get(key)
+        if world is None:
+            name = re.sub(r"\W+", "-", f"{self.name} {number} {kind}")
+            world = World(context, name, kind, context.random.random(), **options)
+            if context.quick:
+                context.shared[key] = world
+        return world
 
     def round(self, world, score):
         """One to three faulty runs, one after the other, on what one batch has to do."""

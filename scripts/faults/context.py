@@ -17,8 +17,14 @@ class Context:
     directory: Path
     binary: Path
     seed: int
-    # Tables that Spark has not seen yet, with the score of their campaign.
-    unseen: list = field(default_factory=list)
+    quick: bool
+    # Worlds whose tables Spark has not seen yet, with the score of their last campaign.
+    unseen: dict = field(default_factory=dict)
+    # Worlds that more than one campaign strikes at, by what they are.
+    shared: dict = field(default_factory=dict)
+    next_kind: int = 0
+    # Which phase a campaign that takes them in turn comes to next.
+    turn: int = 0
     proxy: Proxy = field(default_factory=Proxy)
 
     def __post_init__(self):
@@ -42,11 +48,16 @@ class Context:
 
     def look_with_spark(self):
         """What Spark and PyIceberg find in the tables of the campaigns that are over."""
-        for world, score in self.unseen:
+        for world, score in self.unseen.items():
             difference = world.check_everywhere(self.spark())
             if difference:
                 score.blame(world, difference)
         self.unseen.clear()
+
+    def forget(self, world):
+        """A spoiled world is not struck at again, nor looked at."""
+        self.unseen.pop(world, None)
+        self.shared = {key: other for key, other in self.shared.items() if other is not world}
 
     def say(self, text):
         print(text, file=sys.stderr, flush=True)

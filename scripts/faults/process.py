@@ -19,20 +19,8 @@ OF_SWAP = {"send": "commit sent", "effect": "answer awaited", "answer": AFTER}
 def build_shim(directory):
     library = directory / "shim.so"
     source = Path(__file__).with_name("shim.c")
-    compiler = [
-        "gcc",
-        "-shared",
-        "-fPIC",
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-o",
-        library,
-        source,
-        "-ldl",
-    ]
-    subprocess.run(compiler, check=True)
+    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["gcc", *flags, "-o", library, source], check=True)
     return library
 
 

@@ -1,7 +1,7 @@
 """A TCP proxy on loopback that cuts, drops and delays on command: the network between a job and a server.
 
 It runs in a thread of its own, so that a campaign can command it while a run is under way. A REST catalog
-joins here: one more `Proxy` with the catalog's address as its target, and the job's `catalog.uri` at its port.
+joins here: one more `Proxy` with the catalog's address as its target, the job's `catalog.uri` at its port.
 """
 
 import asyncio
