@@ -97,14 +97,14 @@ class Process:
             self.child.kill()
         return self.wait() == -signal.SIGKILL
 
-    def wait(self):
+    def wait(self, timeout_s=TIMEOUT_S):
         """The exit code; a run that does not end is a failure of the campaign."""
         try:
-            code = self.child.wait(TIMEOUT_S)
+            code = self.child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-            raise AssertionError(f"still running after {TIMEOUT_S} s\n{self.tail()}") from None
+            raise AssertionError(f"still running after {timeout_s} s\n{self.tail()}") from None
         self.seconds = time.monotonic() - self.began
         return code
 
