@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -111,8 +112,8 @@ class Campaign:
         for _ in range(world.random.randint(1, 3)):
             try:
                 struck = self.strike(world)
-            except AssertionError as error:
-                score.problems.append(f"{world.directory.name}: {error}")
+            except (AssertionError, OSError, sqlite3.Error) as error:
+                score.problems.append(f"{world.directory.name}: {error!r}")
                 continue
             hits += [phase for phase in struck if phase]
         score.runs += len(hits)

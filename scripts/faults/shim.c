@@ -118,7 +118,8 @@ static int is(const char *name) { return !strcmp(action, name); }
 /* Before a struck call: true if it must not be made, with errno set. */
 static int before(void) {
   if (is("kill-before") || is("kill-half")) die();
-  if (is("stop")) kill(getpid(), SIGSTOP);
+  /* Sent to this very thread: a process-wide signal would let it go on until another thread has taken it. */
+  if (is("stop")) syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), SIGSTOP);
   if (is("eio")) errno = EIO;
   return is("eio");
 }

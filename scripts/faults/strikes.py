@@ -107,7 +107,7 @@ def disk_full(world):
 
 def file_too_large(world):
     """The kernel's own limit: the write that passes it is cut short, and then ends the process or fails."""
-    largest = world.random.randint(3_000, 60_000)
+    largest = world.random.randint(2_000, 20_000)
     deadly = world.random.random() < 0.5
 
     def limits():
