@@ -91,9 +91,12 @@ class World:
     def recover(self):
         """One undisturbed run: whatever came before, it must do. Answers what it said if it did not."""
         run = self.start()
-        code = run.wait()
+        try:
+            code = run.wait()
+        except AssertionError as error:
+            return f"{run.stderr_file}: {error}"
         self.usual_s = run.seconds
-        return None if code == 0 else f"{run.directory}: exit {code}\n{run.tail()}"
+        return None if code == 0 else f"{run.stderr_file}: exit {code}\n{run.tail()}"
 
     def peak_bytes(self):
         """The address space that a run needs, from one that has all it wants."""
