@@ -162,20 +162,19 @@ def broker_out_of_reach(world):
 def broker_restarted(world):
     """The broker is stopped, or killed, while a run pulls from it, and comes back."""
     proxy, broker, random = world.context.proxy, world.context.broker, world.random
-    proxy.delay(0.05)
+    # So slow that a pull of a few records takes seconds.
+    proxy.delay(0.2)
     run = world.start()
     run.await_phase("pull")
-    time.sleep(random.uniform(0, 0.2))
-    alive, phase = run.child.poll() is None, run.phase()
-    if random.random() < 0.5:
-        broker.kill()
-    else:
-        broker.stop()
-    time.sleep(random.uniform(0, 2))
-    broker.start()
+    time.sleep(random.uniform(0, 0.4))
+    phase = run.phase() if run.child.poll() is None else None
+    if phase == "pull":
+        (broker.kill if random.random() < 0.5 else broker.stop)()
+        time.sleep(random.uniform(0, 2))
+        broker.start()
     proxy.heal()
     expect(run, OK, AGAIN)
-    return [phase if alive else None]
+    return [phase if phase == "pull" else None]
 
 
 # --- the way to the catalog
