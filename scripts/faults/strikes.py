@@ -6,12 +6,14 @@ import signal
 import struct
 import time
 
+from confluent_kafka import KafkaException
 from faults.campaign import expect
 from faults.process import PHASES
 
 # What a run that met a fault and was not killed by it may say: done, or try again.
 OK, AGAIN = 0, 75
 DAY_S = 86_400
+LEADERS_S = 60
 ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Niue")
 
 KILLS = ("kill-before", "kill-half", "kill-after")
@@ -174,7 +176,20 @@ def broker_restarted(world):
         broker.start()
     proxy.heal()
     expect(run, OK, AGAIN)
+    if phase == "pull":
+        await_leaders(world.topic)
     return [phase if phase == "pull" else None]
+
+
+def await_leaders(topic):
+    """A broker that was killed answers long before it leads its partitions again."""
+    deadline = time.monotonic() + LEADERS_S
+    while True:
+        try:
+            return topic.ends()
+        except KafkaException:
+            assert time.monotonic() < deadline, f"{topic.name} has no leaders"
+            time.sleep(0.2)
 
 
 # --- the way to the catalog
