@@ -32,6 +32,9 @@ class Loops:
             yield
 
     def __enter__(self):
+        # A table that another engine wrote first is refused, and rightly: the job's state must be there before.
+        problem = self.world.recover()
+        assert not problem, problem
         for thread in self.threads:
             thread.start()
         return self
