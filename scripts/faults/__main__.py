@@ -109,14 +109,14 @@ def campaigns(context, options):
             if not re.search(options.only or "", mutant.campaign.name):
                 continue
             context.binary = mutants.build(mutant, context.directory, BIN)
-            caught.append((mutant, timed(context, mutant.campaign, mutant.campaign.runs)))
+            caught.append((mutant, timed(context, mutant.campaign, mutant.campaign.runs, until_noticed=True)))
             context.unseen.clear()
     return scores, caught
 
 
-def timed(context, campaign, runs):
+def timed(context, campaign, runs, **how):
     began = time.monotonic()
-    score = campaign.drive(context, runs)
+    score = campaign.drive(context, runs, **how)
     seconds = time.monotonic() - began
     context.say(f"{campaign.name}: {score.runs} runs, {len(score.problems)} problems, {seconds:.0f} s")
     return score

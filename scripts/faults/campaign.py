@@ -65,10 +65,11 @@ class Campaign:
     # Entered with each world: what goes on beside its runs.
     beside: object = lambda world: contextlib.nullcontext()
 
-    def drive(self, context, runs):
+    def drive(self, context, runs, until_noticed=False):
+        """`until_noticed` is for mutants: the first lost or duplicate row is enough."""
         score = Score(self.name)
         number, misses = context.next_kind, 0
-        while score.runs < runs:
+        while score.runs < runs and not (until_noticed and score.noticed()):
             kind = self.kinds[number % len(self.kinds)]
             number += 1
             world = self.world_of(context, kind, number)

@@ -38,7 +38,10 @@ class Context:
         self.proxy.lead_to(self.broker.proxied)
 
     def start_spark(self):
-        self.session = start_spark()
+        session = start_spark()
+        # Each race that Spark loses would be a page of its log.
+        session.sparkContext.setLogLevel("OFF")
+        self.session = session
 
     def spark(self):
         self.starting.join()
