@@ -28,6 +28,7 @@ class Process:
     """A started run. `rule` is the shim's."""
 
     def __init__(self, binary, job, directory, shim, rule=None, env=None, limits=None):
+        self.rule = rule or ""
         self.marks_file = directory / "marks"
         self.stderr_file = directory / "stderr"
         self.stdout_file = directory / "stdout"
@@ -66,7 +67,11 @@ class Process:
         """The phase in which the shim struck; None if it did not come to it."""
         marks = self.marks()
         at = next((n for n, mark in enumerate(marks) if mark.startswith("hit ")), None)
-        return None if at is None else phase_of(marks[:at])
+        if at is None:
+            return None
+        # Struck behind its effect, a call belongs to what comes after it.
+        behind = self.rule.endswith((" lost", " kill-after")) and marks[at + 1 : at + 2] == ["effect"]
+        return phase_of(marks[: at + 2] if behind else marks[:at])
 
     def await_phase(self, phase):
         """Until the phase begins; False if the run ends without it."""

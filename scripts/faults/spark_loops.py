@@ -32,7 +32,7 @@ class Loops:
             yield
 
     def __enter__(self):
-        # A table that another engine wrote first is refused, and rightly: the job's state must be there before.
+        # A table that another engine wrote first is refused, and rightly: the job comes first.
         problem = self.world.recover()
         assert not problem, problem
         for thread in self.threads:
