@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import os
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -55,9 +53,7 @@ class Broker:
         subprocess.run([ROOT / "scripts" / "kafka", "down", str(self.directory)], check=True)
 
     def kill(self):
-        for pid_file in self.directory.glob("node-*.pid"):
-            os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
-        self.stop()
+        subprocess.run([ROOT / "scripts" / "kafka", "down", "--kill", str(self.directory)], check=True)
 
     def topic(self, partitions=1, **config):
         name = self.new_topic(f"e2e-{next(self.numbers)}", partitions, **config)
