@@ -7,6 +7,8 @@
 #![expect(unsafe_code, reason = "the only room that calls C; every block says why it is sound")]
 
 pub(super) mod ask;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+mod clock;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;

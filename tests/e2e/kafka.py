@@ -28,27 +28,43 @@ class Record:
 
 
 class Broker:
-    """The cluster of `scripts/kafka`, and the names of the topics made on it."""
+    """The cluster of `scripts/kafka`, and the names of the topics made on it.
 
-    def __init__(self, directory, brokers=1):
+    `proxied` is the port at which a proxy stands before the listener `self.proxied`.
+    """
+
+    def __init__(self, directory, brokers=1, proxied=None):
         self.directory = directory
-        up = [ROOT / "scripts" / "kafka", "up", "--brokers", str(brokers), str(directory)]
-        done = subprocess.run(up, check=True, capture_output=True, text=True)
-        self.bootstrap = done.stdout.strip().removeprefix("bootstrap.servers=")
+        self.options = ["--brokers", str(brokers)] + (["--proxied", str(proxied)] if proxied else [])
+        said = self.start()
+        self.bootstrap = said["bootstrap.servers"]
+        self.proxied = said.get("proxied.listener")
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
         self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2})
         self.numbers = itertools.count(1)
 
+    def start(self):
+        """Also after `stop`: on the same ports, with the same data."""
+        up = [ROOT / "scripts" / "kafka", "up", *self.options, str(self.directory)]
+        done = subprocess.run(up, check=True, capture_output=True, text=True)
+        return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
     def stop(self):
         subprocess.run([ROOT / "scripts" / "kafka", "down", str(self.directory)], check=True)
 
+    def kill(self):
+        subprocess.run([ROOT / "scripts" / "kafka", "down", "--kill", str(self.directory)], check=True)
+
     def topic(self, partitions=1, **config):
-        name = f"e2e-{next(self.numbers)}"
+        name = self.new_topic(f"e2e-{next(self.numbers)}", partitions, **config)
+        return Topic(self, name, partitions)
+
+    def new_topic(self, name, partitions, **config):
         settings = {k.replace("_", "."): str(v) for k, v in config.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
         for future in self.admin.create_topics([new]).values():
             future.result()
-        return Topic(self, name, partitions)
+        return name
 
     def delete_records(self, topic, before):
         """What retention does: everything before an offset (partition to offset) is gone."""
