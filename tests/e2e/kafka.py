@@ -171,11 +171,12 @@ class Topic:
         asked = {TopicPartition(self.name, p): OffsetSpec.latest() for p in range(self.partitions)}
         deadline = time.monotonic() + 30
         ends = {}
-        # A leader that was lost while it was asked is answered for with an offset that is none, and the
-        # client may not yet know of partitions that were added.
+        # A leader that was lost while it was asked is answered for with an offset that is none. The client is
+        # new each time: an old one may not know for minutes of partitions that were added.
         while not ends or min(ends.values()) < 0:
             assert time.monotonic() < deadline, f"{self.name} has no ends: {ends}"
-            found = self.broker.admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
+            admin = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 2})
+            found = admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
             with suppress(KafkaException):
                 ends = {place.partition: future.result().offset for place, future in found.items()}
         return ends
