@@ -4,10 +4,11 @@ import itertools
 import json
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,13 +170,16 @@ class Topic:
         """Partition to high watermark, or to the last stable offset under READ_COMMITTED."""
         asked = {TopicPartition(self.name, p): OffsetSpec.latest() for p in range(self.partitions)}
         deadline = time.monotonic() + 30
-        while True:
-            found = self.broker.admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
-            ends = {place.partition: future.result().offset for place, future in found.items()}
-            # A leader that was lost while it was asked is answered for with an offset that is none.
-            if min(ends.values()) >= 0:
-                return ends
+        ends = {}
+        # A leader that was lost while it was asked is answered for with an offset that is none. The client is
+        # new each time: an old one may not know for minutes of partitions that were added.
+        while not ends or min(ends.values()) < 0:
             assert time.monotonic() < deadline, f"{self.name} has no ends: {ends}"
+            admin = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 2})
+            found = admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
+            with suppress(KafkaException):
+                ends = {place.partition: future.result().offset for place, future in found.items()}
+        return ends
 
     def survivors(self):
         """The offsets that a reader of committed data can still see (compaction removes some)."""
