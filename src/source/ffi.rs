@@ -64,6 +64,8 @@ unsafe impl Sync for Consumer {}
 impl Consumer {
     /// Starts the client's threads; connects to nothing by itself.
     pub(super) fn new(config: NativeClientConfig, topic_name: CString, health: Arc<Health>) -> Result<Self, String> {
+        #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+        clock::wait_by_the_monotonic_clock();
         let mut reason = [0_u8; 512];
         // SAFETY: `config` is a live configuration, and the opaque lives as long as the client, which keeps the `Arc`.
         // `rd_kafka_new` writes at most `reason.len()` bytes, ended by NUL.
