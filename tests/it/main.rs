@@ -7,4 +7,6 @@ mod cli;
 mod demo;
 mod jobs;
 mod program;
+mod sweep;
 mod tidy;
+mod world;
