@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod demo;
+mod histories;
 mod jobs;
 mod program;
 mod sweep;

@@ -356,7 +356,7 @@ impl<'a> Hands<'a> {
     fn commit(&self, branch: &str, keep: bool, data: Vec<DataFile>, deletes: Vec<(i32, DataFile)>, effect: Effect) {
         let metadata = &self.metadata;
         let id = 1_000_000 + self.world.ledger.lock().unwrap().draw();
-        let parent = metadata.snapshot_for_ref(branch);
+        let parent = metadata.snapshot_for_ref(branch).or(metadata.current_snapshot());
         let mut manifests: Vec<ManifestFile> = Vec::new();
         if let (true, Some(parent)) = (keep, parent) {
             let list = self.world.get(parent.manifest_list()).unwrap();

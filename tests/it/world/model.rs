@@ -109,6 +109,12 @@ impl Model {
         let (start, end) = (said.offsets("tidegate.offsets.start"), said.offsets("tidegate.offsets.end"));
         let skipped = said.by_partition("tidegate.offsets.skipped");
         follows(&state, said, &start, &end, &bounds)?;
+        for (partition, range) in &skipped {
+            let (to, earliest) = (range[1].as_i64(), bounds.get(partition).copied().flatten().map(|bounds| bounds.earliest));
+            if to != earliest {
+                return Err(format!("partition {partition} skips to {to:?}, the topic began at {earliest:?}"));
+            }
+        }
 
         let (watermark, batch) = (state.watermark, said.number("tidegate.batch"));
         let clock = said.micros("tidegate.planned-at").ok_or("no start time")?;
