@@ -21,8 +21,8 @@ use super::objects::at_once;
 use super::topic::Tap;
 use super::{Actor, World};
 
-/// When these worlds begin: 2027-01-15 08:00 UTC, after the clock of the machine that metadata files are stamped by.
-pub(crate) const EPOCH_MS: i64 = 1_800_000_000_000;
+/// When these worlds begin: 2025-01-01 00:00 UTC, before the clock of the machine, by which the library stamps metadata files.
+pub(crate) const EPOCH_MS: i64 = 1_735_689_600_000;
 
 /// What differs between the jobs of these tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
