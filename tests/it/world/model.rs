@@ -254,7 +254,7 @@ fn parse(message: &Message, arrival: (Partition, Offset)) -> Result<(String, Ver
         return Ok((id, Version { at: message.timestamp_ms * 1_000, version: None, arrival, title: None }));
     };
     let value: Value = serde_json::from_str(value).map_err(|_| "undecodable")?;
-    let id = value["id"].as_str().ok_or("null-value")?.to_owned();
+    let id = value["id"].as_str().ok_or("missing-field")?.to_owned();
     let at = value["at"].as_str().ok_or("no-event-time")?;
     let at = chrono::DateTime::parse_from_rfc3339(at).unwrap().timestamp_micros();
     let title = Some(value["title"].as_str().map(str::to_owned));
