@@ -124,9 +124,8 @@ impl Catalog for Door {
 
     async fn create(&self, table: &TableIdent, metadata: TableMetadata) -> Result<bool> {
         let name = table.to_string();
-        let created = self.actor.call(Op::Create, &name.clone(), move |world| {
-            world.heads.lock().unwrap().create(world, &name, metadata)
-        });
+        let created =
+            self.actor.call(Op::Create, &name.clone(), move |world| world.heads.lock().unwrap().create(world, &name, metadata));
         created.map_err(|lost| Error::unavailable(format!("create `{table}`"), format!("{lost:?}")))
     }
 

@@ -7,8 +7,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Literal, MAIN_BRANCH, ManifestContentType,
-    ManifestFile, ManifestList, ManifestListWriter, ManifestWriterBuilder, NestedField, Operation, PartitionSpec, PrimitiveType, Schema, Snapshot,
-    SnapshotReference, SnapshotRetention, Struct, Summary, TableMetadata, Transform, Type, UnboundPartitionSpec,
+    ManifestFile, ManifestList, ManifestListWriter, ManifestWriterBuilder, NestedField, Operation, PartitionSpec, PrimitiveType,
+    Schema, Snapshot, SnapshotReference, SnapshotRetention, Struct, Summary, TableMetadata, Transform, Type, UnboundPartitionSpec,
 };
 use iceberg::transform::create_transform_function;
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
@@ -227,7 +227,8 @@ impl<'a> Hands<'a> {
                 let field = self.metadata.current_schema().field_by_name("id").unwrap().clone();
                 let schema = schema_to_arrow_schema(&Schema::builder().with_fields([field]).build().unwrap()).unwrap();
                 let ids: ArrayRef = Arc::new(StringArray::from(vec![id]));
-                let mut file = self.write(&RecordBatch::try_new(Arc::new(schema), vec![ids]).unwrap(), data.file.partition().clone());
+                let mut file =
+                    self.write(&RecordBatch::try_new(Arc::new(schema), vec![ids]).unwrap(), data.file.partition().clone());
                 file.content(DataContentType::EqualityDeletes).equality_ids(Some(vec![1])).partition_spec_id(data.spec);
                 deletes.push((data.spec, file.build().unwrap()));
             }
@@ -403,8 +404,7 @@ impl<'a> Hands<'a> {
         let number = self.world.ledger.lock().unwrap().draw();
         let path = format!("{}/metadata/foreign-{number:05}-m.avro", self.metadata.location());
         let output = self.store.file_io().new_output(&path).unwrap();
-        let builder =
-            ManifestWriterBuilder::new(output, Some(snapshot), Arc::clone(self.metadata.current_schema()), spec.clone());
+        let builder = ManifestWriterBuilder::new(output, Some(snapshot), Arc::clone(self.metadata.current_schema()), spec.clone());
         let mut writer = match (self.metadata.format_version(), content) {
             (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
             (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),

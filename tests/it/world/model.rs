@@ -187,9 +187,8 @@ impl Model {
     fn merge(&mut self, id: String, new: Version, ties_keep: bool, counts: &mut BTreeMap<&str, u64>) {
         let stored = self.rows.get(&id).map_or(&[][..], Vec::as_slice);
         let highest = stored.iter().map(|row| (row.at, row.version)).max();
-        let stale = highest.is_some_and(|highest| {
-            (new.at, new.version) < highest || ((new.at, new.version) == highest && ties_keep)
-        });
+        let stale =
+            highest.is_some_and(|highest| (new.at, new.version) < highest || ((new.at, new.version) == highest && ties_keep));
         let outcome = match (stale, &new.title, highest) {
             (true, _, _) => "stale",
             (_, None, None) => "noop",

@@ -52,9 +52,9 @@ pub(crate) struct Objects(pub(crate) Arc<Actor>);
 
 impl Objects {
     fn call<T>(&self, op: Op, path: &Path, effect: impl FnOnce(&World) -> Result<T> + Send + 'static) -> Result<T> {
-        self.0.call(op, path.as_ref(), effect).unwrap_or_else(|lost: Lost| {
-            Err(Error::Generic { store: "world", source: format!("{lost:?}").into() })
-        })
+        self.0
+            .call(op, path.as_ref(), effect)
+            .unwrap_or_else(|lost: Lost| Err(Error::Generic { store: "world", source: format!("{lost:?}").into() }))
     }
 }
 

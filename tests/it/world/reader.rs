@@ -231,7 +231,8 @@ fn vector(world: &World, file: &DataFile) -> Result<RoaringTreemap, String> {
     let blob = bytes.get(start..start + length).ok_or("a vector past the end of its file")?;
     let (size, rest) = blob.split_at(4);
     let (body, crc) = rest.split_at(rest.len() - 4);
-    if usize::try_from(u32::from_be_bytes(size.try_into().unwrap())).unwrap() != body.len() || body[..4] != [0xD1, 0xD3, 0x39, 0x64] {
+    if usize::try_from(u32::from_be_bytes(size.try_into().unwrap())).unwrap() != body.len() || body[..4] != [0xD1, 0xD3, 0x39, 0x64]
+    {
         return Err(format!("{}: the vector is framed wrongly", file.file_path()));
     }
     if u32::from_be_bytes(crc.try_into().unwrap()) != crc32fast::hash(body) {

@@ -105,7 +105,8 @@ impl World {
         let ident = TableIdent::new(NamespaceIdent::new("db".into()), "t".into());
         let door = Door::new(&Actor::aside(self));
         let location = door.default_location(&ident);
-        let builder = TableMetadataBuilder::new(schema, unbound_spec(spec), SortOrder::unsorted_order(), location, version, properties);
+        let builder =
+            TableMetadataBuilder::new(schema, unbound_spec(spec), SortOrder::unsorted_order(), location, version, properties);
         let metadata = builder.unwrap().assign_uuid(Uuid::from_u128(7)).build().unwrap().metadata;
         assert!(at_once(door.create(&ident, metadata)).unwrap());
     }
