@@ -72,10 +72,10 @@ fn produce(world: &World, records: [Vec<Option<Message>>; 2]) {
 impl Sweep {
     /// A table with a first batch and another writer's rows in it, and a topic with a second batch: inserts, updates, a delete,
     /// undecodable, late and future records.
-    fn new(version: FormatVersion, compare: Compare, in_the_way: InTheWay, sabotage: Option<Sabotage>) -> Self {
+    fn new(version: FormatVersion, compare: Compare, in_the_way: InTheWay) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let world = World::new(compare, sabotage);
-        world.create_table(version, 1);
+        let world = World::new(compare, None);
+        world.create_table(version, 1, "merge-on-read");
         produce(&world, [vec![record("id1", 0, 1), record("id2", 1, 1), None], vec![record("id3", 30, 1), record("id4", 31, 1)]]);
         let sweep = Self { runtime, world, in_the_way };
         match in_the_way {
@@ -137,7 +137,7 @@ impl Sweep {
 
     /// The swept run in a copy of the world, and the runs after it. Answers what the swept run did and what came of it all.
     fn point(&self, faults: Faults) -> (Arc<World>, Arc<Actor>, End, Result<Tables, String>) {
-        let world = self.world.fork();
+        let world = self.world.fork(self.world.sabotage);
         let done = Arc::new(AtomicBool::new(false));
         let hook: Hook = Box::new({
             let (world, done, in_the_way) = (Arc::downgrade(&world), Arc::clone(&done), self.in_the_way);
@@ -174,14 +174,17 @@ impl Sweep {
         Ok(Tables { rows: rows.into_values().flatten().collect(), rejects })
     }
 
-    /// Tries every point; answers the calls of the run and what went wrong.
-    fn all(&self) -> (Vec<Call>, usize, Vec<String>) {
-        let (_, actor, end, expected) = self.point(Faults::None);
+    /// What must come of every point: what comes of a run that nothing happens to.
+    fn expected(&self) -> (Vec<Call>, Tables) {
+        let (_, actor, end, tables) = self.point(Faults::None);
         end.unwrap().outcome.unwrap();
-        let expected = expected.unwrap();
-        let calls = actor.calls();
+        (actor.calls(), tables.unwrap())
+    }
+
+    /// Tries every fault at these calls; answers how many faults were met and what went wrong.
+    fn tries(&self, calls: &[Call], expected: &Tables) -> (usize, Vec<String>) {
         let (mut tried, mut wrong) = (0, Vec::new());
-        for call in &calls {
+        for call in calls {
             for fault in Fault::ALL {
                 let (_, actor, end, tables) = self.point(Faults::At(call.clone(), fault));
                 tried += usize::from(actor.met_fault());
@@ -191,14 +194,14 @@ impl Sweep {
                 };
                 let verdict = match tables {
                     Err(why) => Some(why),
-                    Ok(tables) if tables != expected => Some(format!("{tables:?} is not {expected:?}")),
+                    Ok(tables) if tables != *expected => Some(format!("{tables:?} is not {expected:?}")),
                     Ok(_) if ![0, 75].contains(&code) => Some(format!("the run ended with {code}: {end:?}")),
                     Ok(_) => None,
                 };
                 wrong.extend(verdict.map(|why| format!("{call}: {fault:?}: {why}")));
             }
         }
-        (calls, tried, wrong)
+        (tried, wrong)
     }
 }
 
@@ -208,7 +211,9 @@ fn say(line: &str) {
 }
 
 fn swept(version: FormatVersion, compare: Compare, in_the_way: InTheWay) {
-    let (calls, tried, wrong) = Sweep::new(version, compare, in_the_way, None).all();
+    let sweep = Sweep::new(version, compare, in_the_way);
+    let (calls, expected) = sweep.expected();
+    let (tried, wrong) = sweep.tries(&calls, &expected);
     let points = calls.len() * Fault::ALL.len();
     say(&format!(
         "crash sweep, format {version}, {in_the_way:?} in the way: {} calls x {} faults, {tried} points tried",
@@ -230,7 +235,7 @@ const OVERTAKEN: &[Op] = &[Op::Load, Op::Swap, Op::Get, Op::Head, Op::Put, Op::D
 #[test]
 fn the_same_run_makes_the_same_calls() {
     let traces = [0, 1].map(|_| {
-        let sweep = Sweep::new(FormatVersion::V2, Compare::Location, InTheWay::Writer, None);
+        let sweep = Sweep::new(FormatVersion::V2, Compare::Location, InTheWay::Writer);
         let (world, actor, _, tables) = sweep.point(Faults::None);
         (world.trace(), actor.calls().len(), tables.unwrap())
     });
@@ -256,4 +261,35 @@ fn no_fault_at_any_call_of_an_overtaken_run_harms_a_v2_table() {
 #[test]
 fn no_fault_at_any_call_of_an_overtaken_run_harms_a_v3_table() {
     swept(FormatVersion::V3, Compare::Location, InTheWay::Rival);
+}
+
+/// A build broken on purpose: the sweep must fail.
+fn notices(sabotage: Sabotage, in_the_way: InTheWay) {
+    let sweep = Sweep::new(FormatVersion::V2, Compare::Requirements, in_the_way);
+    let (mut calls, expected) = sweep.expected();
+    calls.retain(|call| call.op == Op::Swap);
+    let world = sweep.world.fork(Some(sabotage));
+    let (_, wrong) = Sweep { world, ..sweep }.tries(&calls, &expected);
+    let first = wrong.first().unwrap_or_else(|| panic!("{sabotage:?} went unnoticed at {} calls", calls.len()));
+    say(&format!("{sabotage:?} noticed at {} points, as in {first:.160}", wrong.len()));
+}
+
+#[test]
+fn a_build_that_takes_silence_for_a_refusal_is_noticed() {
+    notices(Sabotage::UnclearIsRefusal, InTheWay::Writer);
+}
+
+#[test]
+fn a_build_that_asserts_nothing_about_the_head_is_noticed() {
+    notices(Sabotage::NoRequirements, InTheWay::Writer);
+}
+
+#[test]
+fn a_build_that_does_not_look_for_rivals_is_noticed() {
+    notices(Sabotage::BlindToRivals, InTheWay::Rival);
+}
+
+#[test]
+fn a_build_that_does_not_mark_its_rejects_is_noticed() {
+    notices(Sabotage::RejectsUnmarked, InTheWay::Writer);
 }

@@ -11,11 +11,15 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use iceberg::spec::FormatVersion;
 use tokio::runtime::Runtime;
 
 use self::play::play;
-use self::script::Script;
+use self::script::{Entry, Script, Step};
 use crate::world::Sabotage;
+use crate::world::catalog::Compare;
+use crate::world::foreign::Foreign;
+use crate::world::run::Rules;
 
 /// Where the test command begins.
 const SEED: u64 = 20_261_121;
@@ -117,6 +121,59 @@ fn interleaved_runs_and_writers_keep_every_law() {
     if let Some((seed, why)) = failed {
         let (script, shrunk) = shrink(Script::draw(seed), why.clone(), None);
         panic!("seed {seed}: {why}\nThe same, cut down: {shrunk}\n{script}");
+    }
+}
+
+/// One job that keeps everything, on a plain table.
+fn simple(steps: Vec<Step>) -> Script {
+    let rules = Rules { ties_keep: false, late: "merge", max_offsets: 1_000 };
+    let (version, compare) = (FormatVersion::V2, Compare::Requirements);
+    Script { version, spec: 0, mode: "merge-on-read", compare, jobs: vec![("a".to_owned(), rules)], steps }
+}
+
+fn produce(entries: &[Entry]) -> Step {
+    Step::Produce { job: 0, partition: 0, entries: entries.to_vec() }
+}
+
+const START: Step = Step::Start { job: 0, drain: false, cut_after: None, faults: Vec::new() };
+const ROW: Entry = Entry::Row { id: 1, minute: 0, version: Some(1) };
+
+/// Calls that no run of these tests reaches.
+const TO_THE_END: u8 = 200;
+
+#[test]
+fn a_run_that_loaded_the_table_early_leaves_its_rivals_rejects_alone() {
+    let runtime = runtime();
+    for calls in 1..60 {
+        let script = simple(vec![
+            produce(&[ROW, Entry::NoJson]),
+            START,
+            Step::Go { run: 0, calls },
+            START,
+            Step::Go { run: 1, calls: TO_THE_END },
+        ]);
+        play(&runtime, &script, None).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+    }
+}
+
+/// The batch that is undone and the one that takes its place have the same number and other rejects.
+#[test]
+fn a_rollback_at_any_call_of_a_run_leaves_each_reject_once() {
+    let runtime = runtime();
+    for calls in 1..60 {
+        let script = simple(vec![
+            produce(&[ROW]),
+            START,
+            Step::Go { run: 0, calls: TO_THE_END },
+            produce(&[ROW, Entry::NoJson]),
+            START,
+            Step::Go { run: 0, calls },
+            Step::Foreign(Foreign::Rollback(1)),
+            produce(&[ROW, Entry::NoId]),
+            START,
+            Step::Go { run: 1, calls: TO_THE_END },
+        ]);
+        play(&runtime, &script, None).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
     }
 }
 

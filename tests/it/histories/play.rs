@@ -50,7 +50,7 @@ struct Underway {
 /// Plays a script to its end; answers the trace, or which law was broken where.
 pub(super) fn play(runtime: &Arc<Runtime>, script: &Script, sabotage: Option<Sabotage>) -> Result<Vec<String>, String> {
     let world = World::new(script.compare, sabotage);
-    world.create_table(script.version, script.spec);
+    world.create_table(script.version, script.spec, script.mode);
     for (job, _) in &script.jobs {
         world.with_topic(job, |topic| topic.partitions.push(Log::default()));
     }

@@ -21,6 +21,8 @@ const FAULTY_TURNS: u64 = 40;
 pub(super) struct Script {
     pub(super) version: FormatVersion,
     pub(super) spec: u8,
+    /// `write.merge.mode`.
+    pub(super) mode: &'static str,
     pub(super) compare: Compare,
     /// Each reads the topic of its name.
     pub(super) jobs: Vec<(String, Rules)>,
@@ -56,7 +58,7 @@ pub(super) enum Entry {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table of format {}, spec {}, swaps compare {:?}", self.version, self.spec, self.compare)?;
+        writeln!(f, "table of format {}, spec {}, {}, swaps compare {:?}", self.version, self.spec, self.mode, self.compare)?;
         for (job, rules) in &self.jobs {
             writeln!(f, "job {job}: {rules:?}")?;
         }
@@ -83,6 +85,7 @@ impl Script {
         let mut script = Self {
             version: *random.pick(&[FormatVersion::V2, FormatVersion::V3]),
             spec: small(random, 3),
+            mode: *random.pick::<&str>(&["merge-on-read", "merge-on-read", "copy-on-write"]),
             compare: *random.pick(&[Compare::Location, Compare::Requirements]),
             jobs,
             steps: Vec::new(),

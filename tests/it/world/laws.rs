@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use iceberg::spec::{DataFileFormat, FormatVersion, MAIN_BRANCH, TableMetadata};
+use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 
 use super::World;
-use super::foreign::{MAIN, REJECTS, ancestry};
+use super::foreign::{MAIN, REJECTS};
 use super::model::Model;
 use super::reader::{Files, Reader};
 use super::run::Rules;
@@ -15,11 +15,13 @@ pub(crate) struct Laws {
     pub(crate) reader: Reader,
     rules: BTreeMap<String, Rules>,
     seen: Vec<Option<String>>,
+    /// The newest snapshot whose delete files were looked at: a table may be upgraded after they were written.
+    newest: Option<i64>,
 }
 
 impl Laws {
     pub(crate) fn new(world: &World, rules: BTreeMap<String, Rules>) -> Self {
-        Self { reader: Reader::new(world), rules, seen: Vec::new() }
+        Self { reader: Reader::new(world), rules, seen: Vec::new(), newest: None }
     }
 
     /// What holds after every commit: chain, accounts and watermark of every batch, rows, files, and no reject twice.
@@ -40,7 +42,7 @@ impl Laws {
         Ok(())
     }
 
-    fn main(&self, world: &World, metadata: &TableMetadata) -> Result<(), String> {
+    fn main(&mut self, world: &World, metadata: &TableMetadata) -> Result<(), String> {
         let model = Model::of(world, &self.rules, metadata.current_snapshot_id())?;
         let Some(head) = metadata.current_snapshot() else { return Ok(()) };
         let files = self.reader.files(world, metadata, head)?;
@@ -55,7 +57,11 @@ impl Laws {
             let (have, want) = (rows.len(), expected.len());
             return Err(format!("the table holds {have} rows for {want}: {more:?} should not be there, {less:?} should be"));
         }
-        deletes_are_right(metadata, &files)
+        one_delete_file_each(&files)?;
+        if self.newest.replace(head.snapshot_id()) != Some(head.snapshot_id()) {
+            deletes_fit(metadata, head.snapshot_id(), &files)?;
+        }
+        Ok(())
     }
 
     fn no_reject_twice(&self, world: &World, metadata: &TableMetadata) -> Result<(), String> {
@@ -113,17 +119,21 @@ fn exist(world: &World, files: &Files) -> Result<(), String> {
     }
 }
 
-/// At most one delete file or vector of ours per data file, of the kind that the table's version asks for.
-fn deletes_are_right(metadata: &TableMetadata, files: &Files) -> Result<(), String> {
+/// At most one delete file or vector per data file.
+fn one_delete_file_each(files: &Files) -> Result<(), String> {
     let mut of: BTreeMap<String, u32> = BTreeMap::new();
     for path in files.deletes.iter().filter_map(|live| live.file.referenced_data_file()) {
         *of.entry(path).or_default() += 1;
     }
-    if let Some((path, count)) = of.iter().find(|(_, count)| **count > 1) {
-        return Err(format!("{path} has {count} delete files"));
+    match of.iter().find(|(_, count)| **count > 1) {
+        Some((path, count)) => Err(format!("{path} has {count} delete files")),
+        None => Ok(()),
     }
-    let head = ancestry(metadata, MAIN_BRANCH).first().map(|head| head.snapshot_id());
-    for live in files.deletes.iter().filter(|live| Some(live.added_by) == head && live.file.referenced_data_file().is_some()) {
+}
+
+/// What a new snapshot deletes by is of the kind that the table's version asks for.
+fn deletes_fit(metadata: &TableMetadata, head: i64, files: &Files) -> Result<(), String> {
+    for live in files.deletes.iter().filter(|live| live.added_by == head && live.file.referenced_data_file().is_some()) {
         if (live.file.file_format() == DataFileFormat::Puffin) != (metadata.format_version() == FormatVersion::V3) {
             return Err(format!("{} does not fit format {}", live.file.file_path(), metadata.format_version()));
         }

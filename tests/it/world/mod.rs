@@ -170,7 +170,7 @@ impl World {
     }
 
     /// A copy in which other things may happen.
-    pub(crate) fn fork(&self) -> Arc<Self> {
+    pub(crate) fn fork(&self, sabotage: Option<Sabotage>) -> Arc<Self> {
         assert!(self.late.lock().unwrap().is_empty(), "effects that still hang in the air cannot be copied");
         Arc::new(Self {
             objects: Arc::new(self.objects.fork()),
@@ -178,7 +178,7 @@ impl World {
             topics: Mutex::new(self.topics.lock().unwrap().clone()),
             ledger: Mutex::new(self.ledger.lock().unwrap().clone()),
             gate: Gate::default(),
-            sabotage: self.sabotage,
+            sabotage,
             late: Mutex::default(),
             trace: Mutex::default(),
         })

@@ -81,8 +81,8 @@ pub(crate) fn config(job: &str, rules: Rules) -> Config {
 }
 
 impl World {
-    /// Makes the main table.
-    pub(crate) fn create_table(self: &Arc<Self>, version: FormatVersion, spec: u8) {
+    /// Makes the main table. `mode`: `merge-on-read` or `copy-on-write`.
+    pub(crate) fn create_table(self: &Arc<Self>, version: FormatVersion, spec: u8, mode: &str) {
         let field = |id, name: &str, kind| NestedField::optional(id, name, Type::Primitive(kind)).into();
         let schema = Schema::builder()
             .with_fields([
@@ -95,7 +95,7 @@ impl World {
             .build()
             .unwrap();
         let properties = [
-            ("write.merge.mode", "merge-on-read"),
+            ("write.merge.mode", mode),
             ("write.delete.mode", "merge-on-read"),
             ("commit.retry.min-wait-ms", "0"),
             ("commit.retry.max-wait-ms", "0"),
