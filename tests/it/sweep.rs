@@ -4,7 +4,6 @@
 //! own. After that the next runs go without faults, and the tables must be what they are where nothing ever failed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +21,7 @@ use crate::world::model::Model;
 use crate::world::reader::{Reader, Reject, Row};
 use crate::world::run::{EPOCH_MS, End, Rules, Start, config, run};
 use crate::world::topic::{Log, Message};
-use crate::world::{Actor, Call, Fault, Faults, Hook, Op, Sabotage, World};
+use crate::world::{Actor, Call, Fault, Faults, Hook, Op, Sabotage, World, say};
 
 const RULES: Rules = Rules { ties_keep: false, late: "reject", max_offsets: 1_000 };
 
@@ -203,11 +202,6 @@ impl Sweep {
         }
         (tried, wrong)
     }
-}
-
-/// Printed whether or not the test fails.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
 fn swept(version: FormatVersion, compare: Compare, in_the_way: InTheWay) {

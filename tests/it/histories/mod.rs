@@ -7,7 +7,6 @@
 mod play;
 mod script;
 
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,10 +15,10 @@ use tokio::runtime::Runtime;
 
 use self::play::play;
 use self::script::{Entry, Script, Step};
-use crate::world::Sabotage;
 use crate::world::catalog::Compare;
 use crate::world::foreign::Foreign;
 use crate::world::run::Rules;
+use crate::world::{Sabotage, say};
 
 /// Where the test command begins.
 const SEED: u64 = 20_261_121;
@@ -117,7 +116,7 @@ fn the_same_seed_gives_the_same_trace() {
 fn interleaved_runs_and_writers_keep_every_law() {
     let (seed, histories) = (number("TIDEGATE_SEED", SEED), number("TIDEGATE_HISTORIES", HISTORIES));
     let failed = first_failure(seed..seed + histories, None);
-    writeln!(std::io::stderr(), "histories: {histories} from seed {seed}").unwrap();
+    say(&format!("histories: {histories} from seed {seed}"));
     if let Some((seed, why)) = failed {
         let (script, shrunk) = shrink(Script::draw(seed), why.clone(), None);
         panic!("seed {seed}: {why}\nThe same, cut down: {shrunk}\n{script}");
@@ -182,7 +181,7 @@ fn notices(sabotage: Sabotage) -> usize {
     let failed = first_failure(SEED..SEED + SABOTAGED_MAX, Some(sabotage));
     let (seed, why) = failed.unwrap_or_else(|| panic!("{sabotage:?} went unnoticed in {SABOTAGED_MAX} histories"));
     let (script, why) = shrink(Script::draw(seed), why, Some(sabotage));
-    writeln!(std::io::stderr(), "{sabotage:?} noticed by seed {seed}: {why}\n{script}").unwrap();
+    say(&format!("{sabotage:?} noticed by seed {seed}: {why}\n{script}"));
     script.steps.len()
 }
 

@@ -75,7 +75,7 @@ impl Script {
         let jobs = 1 + random.below(3);
         let rules = |random: &mut Random| Rules {
             ties_keep: random.one_in(3),
-            late: *random.pick::<&str>(&["reject", "reject", "drop", "merge"]),
+            late: random.pick::<&str>(&["reject", "reject", "drop", "merge"]),
             max_offsets: *random.pick(&[3, 6, 1_000]),
         };
         let jobs = ["a", "b", "c"][..usize::try_from(jobs).unwrap()].iter().map(|job| ((*job).to_owned(), rules(&mut random)));
@@ -85,7 +85,7 @@ impl Script {
         let mut script = Self {
             version: *random.pick(&[FormatVersion::V2, FormatVersion::V3]),
             spec: small(random, 3),
-            mode: *random.pick::<&str>(&["merge-on-read", "merge-on-read", "copy-on-write"]),
+            mode: random.pick::<&str>(&["merge-on-read", "merge-on-read", "copy-on-write"]),
             compare: *random.pick(&[Compare::Location, Compare::Requirements]),
             jobs,
             steps: Vec::new(),

@@ -224,7 +224,7 @@ impl<'a> Hands<'a> {
             let data = &files.data[at];
             let there = deletes.iter().any(|(spec, delete)| *spec == data.spec && delete.partition() == data.file.partition());
             if row.id == id && !there {
-                let field = self.metadata.current_schema().field_by_name("id").unwrap().clone();
+                let field = Arc::clone(self.metadata.current_schema().field_by_name("id").unwrap());
                 let schema = schema_to_arrow_schema(&Schema::builder().with_fields([field]).build().unwrap()).unwrap();
                 let ids: ArrayRef = Arc::new(StringArray::from(vec![id]));
                 let mut file =

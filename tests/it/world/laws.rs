@@ -1,6 +1,8 @@
 //! What must hold of a world at every moment, and what must hold when every job has read its topic to the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 
@@ -14,20 +16,22 @@ use super::run::Rules;
 pub(crate) struct Laws {
     pub(crate) reader: Reader,
     rules: BTreeMap<String, Rules>,
-    seen: Vec<Option<String>>,
+    /// Heads that were looked at last, and how many objects had been deleted then.
+    seen: Option<(Vec<Option<String>>, u64)>,
     /// The newest snapshot whose delete files were looked at: a table may be upgraded after they were written.
     newest: Option<i64>,
 }
 
 impl Laws {
     pub(crate) fn new(world: &World, rules: BTreeMap<String, Rules>) -> Self {
-        Self { reader: Reader::new(world), rules, seen: Vec::new(), newest: None }
+        Self { reader: Reader::new(world), rules, seen: None, newest: None }
     }
 
-    /// What holds after every commit: chain, accounts and watermark of every batch, rows, files, and no reject twice.
+    /// What holds after every commit and every delete: chain, accounts and watermark of every batch, rows, files, and no reject twice.
     pub(crate) fn hold(&mut self, world: &World) -> Result<(), String> {
         let heads = [MAIN, REJECTS].map(|table| world.heads.lock().unwrap().head(table).cloned());
-        let seen: Vec<_> = heads.iter().map(|head| head.as_ref().map(|head| head.location.clone())).collect();
+        let locations: Vec<_> = heads.iter().map(|head| head.as_ref().map(|head| head.location.clone())).collect();
+        let seen = Some((locations, world.deleted.load(Ordering::SeqCst)));
         if self.seen == seen {
             return Ok(());
         }
@@ -77,7 +81,7 @@ impl Laws {
     /// What holds at the end besides: everything is read, and the rejects table holds the rejects of the head's batches.
     pub(crate) fn complete(&mut self, world: &World) -> Result<Model, String> {
         self.hold(world)?;
-        let heads = [MAIN, REJECTS].map(|table| world.heads.lock().unwrap().head(table).map(|head| head.metadata.clone()));
+        let heads = [MAIN, REJECTS].map(|table| world.heads.lock().unwrap().head(table).map(|head| Arc::clone(&head.metadata)));
         let [main, rejects] = heads;
         let model = Model::of(world, &self.rules, main.and_then(|main| main.current_snapshot_id()))?;
         for job in self.rules.keys() {

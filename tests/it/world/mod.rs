@@ -17,7 +17,8 @@ pub(crate) mod topic;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use object_store::memory::InMemory;
@@ -26,6 +27,12 @@ use self::catalog::{Compare, Heads};
 use self::foreign::Ledger;
 use self::gate::Gate;
 use self::topic::Topic;
+
+/// Printed whether or not the test fails: the tests' runner keeps back what `eprintln` prints.
+#[expect(clippy::explicit_write, reason = "how much was tried is said in any case")]
+pub(crate) fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
 
 /// What a run may ask of the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +145,8 @@ pub(crate) struct World {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) gate: Gate,
     pub(crate) sabotage: Option<Sabotage>,
+    /// Objects deleted so far.
+    pub(crate) deleted: AtomicU64,
     late: Mutex<Vec<Late>>,
     trace: Mutex<Trace>,
 }
@@ -164,6 +173,7 @@ impl World {
             ledger: Mutex::default(),
             gate: Gate::default(),
             sabotage,
+            deleted: AtomicU64::default(),
             late: Mutex::default(),
             trace: Mutex::default(),
         })
@@ -179,6 +189,7 @@ impl World {
             ledger: Mutex::new(self.ledger.lock().unwrap().clone()),
             gate: Gate::default(),
             sabotage,
+            deleted: AtomicU64::default(),
             late: Mutex::default(),
             trace: Mutex::default(),
         })

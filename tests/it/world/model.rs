@@ -2,6 +2,7 @@
 //! ancestry, one dictionary from id to rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use iceberg::spec::{Snapshot, SnapshotRef};
 use serde_json::Value;
@@ -76,7 +77,7 @@ impl Model {
         let mut at = head;
         while let Some(id) = at {
             let snapshot = heads.snapshot(id).ok_or_else(|| format!("snapshot {id} never was"))?;
-            chain.push(snapshot.clone());
+            chain.push(Arc::clone(snapshot));
             at = snapshot.parent_snapshot_id();
         }
         drop(heads);
@@ -109,13 +110,6 @@ impl Model {
         let (start, end) = (said.offsets("tidegate.offsets.start"), said.offsets("tidegate.offsets.end"));
         let skipped = said.by_partition("tidegate.offsets.skipped");
         follows(&state, said, &start, &end, &bounds)?;
-        for (partition, range) in &skipped {
-            let (to, earliest) = (range[1].as_i64(), bounds.get(partition).copied().flatten().map(|bounds| bounds.earliest));
-            if to != earliest {
-                return Err(format!("partition {partition} skips to {to:?}, the topic began at {earliest:?}"));
-            }
-        }
-
         let (watermark, batch) = (state.watermark, said.number("tidegate.batch"));
         let clock = said.micros("tidegate.planned-at").ok_or("no start time")?;
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -169,17 +163,7 @@ impl Model {
         state.end = end;
         state.batch = batch;
         state.watermark = advance(&state, &bounds);
-        if said.micros("tidegate.watermark") != state.watermark {
-            return Err(format!("the watermark is {:?}, not {:?}", said.micros("tidegate.watermark"), state.watermark));
-        }
-        for name in
-            ["read", "rejected", "late", "filtered", "duplicate", "stale", "inserted", "updated", "deleted", "noop", "collapsed"]
-        {
-            let (counted, expected) = (said.number(&format!("tidegate.records.{name}")), counts.get(name).copied().unwrap_or(0));
-            if counted != expected {
-                return Err(format!("{name} is {counted}, not {expected}"));
-            }
-        }
+        says(said, state.watermark, &counts)?;
         self.jobs.insert(job.to_owned(), state);
         Ok(())
     }
@@ -236,10 +220,32 @@ fn follows(
             return Err(format!("partition {partition} goes from {from} to {:?}", end.get(partition)));
         }
     }
+    for (partition, range) in said.by_partition("tidegate.offsets.skipped") {
+        let (to, earliest) = (range[1].as_i64(), bounds.get(&partition).copied().flatten().map(|bounds| bounds.earliest));
+        if to != earliest {
+            return Err(format!("partition {partition} skips to {to:?}, the topic began at {earliest:?}"));
+        }
+    }
     match state.end.keys().find(|partition| !start.contains_key(partition)) {
         Some(lost) => Err(format!("partition {lost} is forgotten")),
         None => Ok(()),
     }
+}
+
+/// The snapshot tells of the batch what the model found.
+fn says(said: &Said<'_>, watermark: Option<i64>, counts: &BTreeMap<&str, u64>) -> Result<(), String> {
+    if said.micros("tidegate.watermark") != watermark {
+        return Err(format!("the watermark is {:?}, not {:?}", said.micros("tidegate.watermark"), watermark));
+    }
+    for name in
+        ["read", "rejected", "late", "filtered", "duplicate", "stale", "inserted", "updated", "deleted", "noop", "collapsed"]
+    {
+        let (counted, expected) = (said.number(&format!("tidegate.records.{name}")), counts.get(name).copied().unwrap_or(0));
+        if counted != expected {
+            return Err(format!("{name} is {counted}, not {expected}"));
+        }
+    }
+    Ok(())
 }
 
 fn beats(new: &Version, old: &Version, ties_keep: bool) -> bool {

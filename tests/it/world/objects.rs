@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ impl World {
 
     /// Deletes an object beside all doors.
     pub(crate) fn delete(&self, location: &str) {
+        self.deleted.fetch_add(1, Ordering::SeqCst);
         at_once(self.objects.delete(&path(location))).unwrap();
     }
 
@@ -91,7 +93,10 @@ impl ObjectStore for Objects {
         let deleted = locations.then(move |location| {
             let deleted = location.and_then(|location| {
                 let path = location.clone();
-                door.call(Op::Delete, &location, move |world| at_once(world.objects.delete(&path)))?;
+                door.call(Op::Delete, &location, move |world| {
+                    world.deleted.fetch_add(1, Ordering::SeqCst);
+                    at_once(world.objects.delete(&path))
+                })?;
                 Ok(location)
             });
             async { deleted }
