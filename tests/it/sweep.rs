@@ -61,7 +61,8 @@ fn raw(key: Option<&str>, value: Option<&str>, minute: i64) -> Option<Message> {
 
 fn produce(world: &World, records: [Vec<Option<Message>>; 2]) {
     world.with_topic("a", |topic| {
-        topic.partitions.resize_with(2, Log::default);
+        let partitions = topic.partitions.len().max(2);
+        topic.partitions.resize_with(partitions, Log::default);
         for (log, records) in topic.partitions.iter_mut().zip(records) {
             log.entries.extend(records);
         }
@@ -87,6 +88,10 @@ impl Sweep {
             }
         }
         sweep.world.foreign(&Foreign::Append(vec![5, 1], 32), &Reader::new(&sweep.world));
+        sweep.world.with_topic("a", |topic| {
+            // A third partition holds nothing but an open transaction.
+            topic.partitions.push(Log { entries: vec![record("id2", 90, 1)], open_from: Some(0), ..Log::default() });
+        });
         produce(
             &sweep.world,
             [
@@ -223,7 +228,7 @@ fn swept(version: FormatVersion, compare: Compare, in_the_way: InTheWay) {
 
 /// What the two runs must ask for, so that the sweep is about everything that a run can ask for.
 const CONFLICTING: &[Op] =
-    &[Op::Load, Op::Create, Op::Swap, Op::Get, Op::Put, Op::Delete, Op::Bounds, Op::Pull, Op::Chunk, Op::Mirror];
+    &[Op::Load, Op::Create, Op::Swap, Op::Get, Op::Put, Op::Delete, Op::Bounds, Op::Held, Op::Pull, Op::Chunk, Op::Mirror];
 const OVERTAKEN: &[Op] = &[Op::Load, Op::Swap, Op::Get, Op::Head, Op::Put, Op::Delete, Op::Bounds, Op::Pull, Op::Chunk];
 
 #[test]

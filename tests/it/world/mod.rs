@@ -45,6 +45,7 @@ pub(crate) enum Op {
     Put,
     Delete,
     Bounds,
+    Held,
     Pull,
     Chunk,
     Mirror,

@@ -1,6 +1,6 @@
 //! Topics in memory: partitions with records, gaps, open transactions and retention; and a source that reads them for one run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate::error::{Error, Result};
@@ -130,6 +130,12 @@ impl Source for Tap {
 
     fn offsets_at(&self, _: i64) -> Result<Offsets> {
         Err(Error::broken("no job of these tests starts at a time"))
+    }
+
+    fn held_since_before(&self, _: i64, last_stable: &Offsets) -> Result<BTreeSet<Partition>> {
+        let partitions = last_stable.keys().copied().collect();
+        let held = self.actor.call(Op::Held, &self.topic, |_| partitions);
+        held.map_err(|lost| self.lost("ask for open transactions of", lost))
     }
 
     fn pull(&self, ranges: &BTreeMap<Partition, StartAt>, _: &PullLimits, stop: &Stop, sink: &mut Sink<'_>) -> Result<Reached> {
