@@ -257,7 +257,7 @@ pub(crate) fn is_damage(error: &Error) -> bool {
         {
             return false;
         }
-        content |= error.is::<parquet::errors::ParquetError>() || error.is::<iceberg::Error>();
+        content |= error.is::<ParquetError>() || error.is::<iceberg::Error>();
         cause = error.source();
     }
     content
