@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) found: Option<(Progress, i64)>,
     /// Whether the table property names another snapshot of the job than the one found: the table was rolled back.
     pub(crate) rolled_back: bool,
+    /// The snapshot that it names then: the one that was rolled back from. None where that is in doubt.
+    pub(crate) rolled_back_from: Option<i64>,
     /// Whether the table property names the snapshot found. Where it was removed or edited, a rollback leaves no other trace.
     pub(crate) property_agrees: bool,
     /// Whether no ancestor was missing, so that what was not found was never there.
@@ -40,6 +42,15 @@ pub(crate) enum Look {
         /// What is wrong, and what to do about it.
         why: Error,
     },
+}
+
+impl Look {
+    /// What is sure, whether or not there is a doubt.
+    pub(crate) fn sure(self) -> State {
+        match self {
+            Self::Known(state) | Self::Doubtful { state, .. } => state,
+        }
+    }
 }
 
 impl State {
@@ -73,25 +84,28 @@ pub(crate) async fn look(table: &LoadedTable, branch: &str, job: &str) -> Result
         None => Walk::Root,
     };
     let whole = matches!(walked, Walk::Root);
-    let known = |found, rolled_back, property_agrees, whole| {
-        Ok(Look::Known(State { head: head.clone(), found, rolled_back, property_agrees, whole }))
+    let known = |found, rolled_back_from: Option<i64>, property_agrees, whole| {
+        let rolled_back = rolled_back_from.is_some();
+        Ok(Look::Known(State { head: head.clone(), found, rolled_back, rolled_back_from, property_agrees, whole }))
     };
     let why = match (walked, property) {
         // A damaged property does no harm while the snapshot itself is there; the next commit writes it anew.
         (Walk::Found(progress, snapshot), property) => {
             let named = property.ok().flatten().map(|property| property.snapshot_id);
-            return known(Some((*progress, snapshot)), named.is_some_and(|named| named != snapshot), named == Some(snapshot), true);
+            let rolled_back_from = named.filter(|&named| named != snapshot);
+            return known(Some((*progress, snapshot)), rolled_back_from, named == Some(snapshot), true);
         }
         (Walk::Damaged(why), _) | (_, Err(why)) => why,
-        (Walk::Root, Ok(None)) => return known(None, false, true, true),
-        (Walk::Missing(_), Ok(None)) => return known(None, false, true, false),
+        (Walk::Root, Ok(None)) => return known(None, None, true, true),
+        (Walk::Missing(_), Ok(None)) => return known(None, None, true, false),
         (Walk::Root, Ok(Some(property))) => undone(table, job, &property),
         (Walk::Missing(parent), Ok(Some(property))) => match trusted(table, job, &property, parent).await? {
-            Ok(progress) => return known(Some((progress, property.snapshot_id)), false, true, false),
+            Ok(progress) => return known(Some((progress, property.snapshot_id)), None, true, false),
             Err(doubt) => doubt,
         },
     };
-    Ok(Look::Doubtful { state: State { head, found: None, rolled_back: true, property_agrees: false, whole }, why })
+    let state = State { head, found: None, rolled_back: true, rolled_back_from: None, property_agrees: false, whole };
+    Ok(Look::Doubtful { state, why })
 }
 
 fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {

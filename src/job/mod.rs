@@ -35,7 +35,7 @@ use crate::observe::{Observer, Phase};
 use crate::offsets::{Offsets, TopicBounds};
 use crate::plan::{Plan, PlanInput, plan};
 use crate::rejects::rows::Origin;
-use crate::rejects::{self, Rejects};
+use crate::rejects::{self, MainTable, Rejects};
 use crate::report::{BatchReport, Outcome};
 use crate::source::{Cut, PullLimits, Reached, Source, Stop};
 use crate::state::{self, State};
@@ -341,7 +341,12 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             catalog: self.catalog,
             store: self.store,
             ident,
-            table_uuid: table.metadata.uuid().to_string(),
+            of: MainTable {
+                ident: table.ident.clone(),
+                uuid: table.metadata.uuid(),
+                branch: &self.config.table.branch,
+                job: &self.config.name,
+            },
             job: self.rejects_job(),
             run: self.run,
             names: names.clone(),

@@ -43,8 +43,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let progress = state.progress();
         if !state.property_agrees || progress.is_none() {
             let door = self.rejects(table, rejects_ident(self.config), names);
-            let (epoch, batch) = progress.map_or((0, 0), |p| (p.epoch, p.batch));
-            let undone = door.undo_after(epoch, batch).await?;
+            let undone = door.undo().await?;
             if undone > 0 {
                 warnings.push(format!(
                     "the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`",
@@ -64,10 +63,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
         self.observer.phase(Phase::Rejects);
         if door.files_exist(pending).await? {
-            return door.append(progress.epoch, progress.batch, pending).await;
+            return door.append(progress, pending).await;
         }
         match self.pull_rejects_again(table, progress, pending, &door, names).await {
-            Ok(again) => door.append(progress.epoch, progress.batch, &again).await,
+            Ok(again) => door.append(progress, &again).await,
             Err(error @ Error::Refused { .. }) if gone == Gone::GiveUp => {
                 warnings.push(format!(
                     "the rejects of batch {} never reached `{}`: their files are gone, and {error}",
@@ -142,7 +141,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
         if let Some(pending) = &progress.rejects {
             self.observer.phase(Phase::Rejects);
-            door.append(progress.epoch, progress.batch, pending).await?;
+            door.append(progress, pending).await?;
         }
         Ok(())
     }

@@ -3,6 +3,11 @@
 //! The main snapshot names the data files of its rejects; appending them here is a commit of its own, which in the same swap sets
 //! a property to the batch's epoch and number. A batch not above the property is done, whatever happened to this table's
 //! snapshots. After a rollback of the main table the rows of undone batches are deleted in the commit that lowers the property.
+//!
+//! Runs overlap, so what a run knows of the main table may be old. Every attempt loads this table first and the main table after
+//! it: a batch that this table holds and the main table does not was undone, and a batch that is not the main table's newest has
+//! no rejects to append. Whoever finds a rollback commits here even with no row to delete: that refuses an append which looked
+//! at the main table before the rollback.
 
 pub(crate) mod rows;
 
@@ -15,6 +20,7 @@ use iceberg::spec::{
     TableMetadataBuilder,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -28,8 +34,9 @@ use crate::job::Run;
 use crate::live::files::LiveFiles;
 use crate::live::lookup::find_rows;
 use crate::names::FileNames;
-use crate::progress::PendingRejects;
+use crate::progress::{PendingRejects, Progress};
 use crate::snapshot::{FileSet, set_property, snapshot_id};
+use crate::state;
 use crate::storage::Store;
 use crate::write::WriteTarget;
 
@@ -45,14 +52,27 @@ pub(crate) struct Rejects<'a, C> {
     pub(crate) store: &'a Store,
     /// Name of the rejects table.
     pub(crate) ident: TableIdent,
-    /// UUID of the main table: batch numbers mean nothing across a table that was made again.
-    pub(crate) table_uuid: String,
+    /// The table whose batches they are rejects of.
+    pub(crate) of: MainTable<'a>,
     /// Job as it stands in the rows: `<job>`, or `<job>@<branch>` off the main branch.
     pub(crate) job: String,
     /// The run.
     pub(crate) run: &'a Run,
     /// Names of the run's files.
     pub(crate) names: FileNames,
+}
+
+/// Where a job's batches are.
+#[derive(Debug)]
+pub(crate) struct MainTable<'a> {
+    /// Name of the table.
+    pub(crate) ident: TableIdent,
+    /// Its UUID: batch numbers mean nothing across a table that was made again.
+    pub(crate) uuid: Uuid,
+    /// Branch.
+    pub(crate) branch: &'a str,
+    /// Job.
+    pub(crate) job: &'a str,
 }
 
 /// The highest batch of one main table whose rejects are in the table.
@@ -62,6 +82,9 @@ struct Done {
     batch: u64,
     #[serde(rename = "table-uuid")]
     table_uuid: String,
+    /// The main table's snapshot that was rolled back from when the property was lowered.
+    #[serde(rename = "rolled-back-from", default, skip_serializing_if = "Option::is_none")]
+    rolled_back_from: Option<i64>,
 }
 
 impl Done {
@@ -100,35 +123,45 @@ impl<C: Catalog> Rejects<'_, C> {
         self.load().await
     }
 
-    /// Appends the rejects of a committed batch, unless that is done already.
-    pub(crate) async fn append(&self, epoch: u64, batch: u64, pending: &PendingRejects) -> Result<()> {
+    /// Appends the rejects of a committed batch, unless that is done already or the batch is undone.
+    pub(crate) async fn append(&self, of: &Progress, pending: &PendingRejects) -> Result<()> {
         let files = pending.files.iter().map(|file| data_file(&file.path, file.records, file.size)).collect::<Result<Vec<_>>>()?;
-        let done = self.at(epoch, batch);
+        let done = self.at(of.epoch, of.batch);
         for attempt in 0..ATTEMPTS_MAX {
             let table = self.open_or_create().await?;
             if self.done(&table)?.is_some_and(|at| at.holds(&done)) {
                 return Ok(());
             }
+            // A later batch of the job found these rejects appended, or appended them, before it was planned.
+            let now = state::find(&self.main_table().await?, self.of.branch, self.of.job).await?;
+            if now.progress().is_none_or(|newest| newest.batch_id != of.batch_id) {
+                return Ok(());
+            }
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
             let files = FileSet { data: files.clone(), ..FileSet::default() };
-            if self.commit(&table, &live, &files, &done, &format!("rejects-{epoch}-{batch}"), attempt).await? {
+            if self.commit(&table, &live, &files, &done, &format!("rejects-{}-{}", of.epoch, of.batch), attempt).await? {
                 return Ok(());
             }
         }
         Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
     }
 
-    /// After a rollback of the main table: deletes the rows of batches above `epoch` and `batch`. Answers how many.
-    pub(crate) async fn undo_after(&self, epoch: u64, batch: u64) -> Result<u64> {
-        let done = self.at(epoch, batch);
+    /// After a rollback of the main table: deletes the rows of the batches that it undid. Answers how many.
+    pub(crate) async fn undo(&self) -> Result<u64> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(0) };
-            let undone = |at: Done| at.table_uuid == done.table_uuid && (at.epoch, at.batch) > (epoch, batch);
-            if !self.done(&table)?.is_some_and(undone) {
+            let at = self.done(&table)?.filter(|at| at.table_uuid == self.of.uuid.to_string()).unwrap_or(self.at(0, 0));
+            let state = state::look(&self.main_table().await?, self.of.branch, self.of.job).await?.sure();
+            let newest = state.progress().map_or((0, 0), |newest| (newest.epoch, newest.batch));
+            let (undone, back_from) = ((at.epoch, at.batch) > newest, state.rolled_back_from);
+            if !undone && (back_from.is_none() || back_from == at.rolled_back_from) {
                 return Ok(0);
             }
+            // Never raised: the newest batch's own rejects may still be open.
+            let (epoch, batch) = newest.min((at.epoch, at.batch));
+            let done = Done { rolled_back_from: back_from, ..self.at(epoch, batch) };
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
-            let dead = self.rows_after(&table, &live, (epoch, batch)).await?;
+            let dead = if undone { self.rows_after(&table, &live, newest).await? } else { BTreeMap::new() };
             let target = WriteTarget {
                 metadata: Arc::clone(&table.metadata),
                 store: self.store.clone(),
@@ -143,6 +176,18 @@ impl<C: Catalog> Rejects<'_, C> {
             }
         }
         Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
+    }
+
+    /// The main table as it is now.
+    async fn main_table(&self) -> Result<LoadedTable> {
+        let of = &self.of;
+        let table = self.catalog.load(&of.ident).await?.filter(|table| table.metadata.uuid() == of.uuid);
+        table.ok_or_else(|| {
+            Error::refused(
+                format!("table `{}` was dropped or replaced by another one while the run was under way", of.ident),
+                "the rejects of its last batch are not in the rejects table; the new table's first run begins anew",
+            )
+        })
     }
 
     /// Whether every file of `pending` is still there.
@@ -166,7 +211,7 @@ impl<C: Catalog> Rejects<'_, C> {
     /// Epoch and batch up to which the rejects of this main table are appended; none where there were none.
     pub(crate) async fn last(&self) -> Result<Option<(u64, u64)>> {
         let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(None) };
-        let done = self.done(&table)?.filter(|done| done.table_uuid == self.table_uuid);
+        let done = self.done(&table)?.filter(|done| done.table_uuid == self.of.uuid.to_string());
         Ok(done.map(|done| (done.epoch, done.batch)))
     }
 
@@ -177,7 +222,7 @@ impl<C: Catalog> Rejects<'_, C> {
     }
 
     fn at(&self, epoch: u64, batch: u64) -> Done {
-        Done { epoch, batch, table_uuid: self.table_uuid.clone() }
+        Done { epoch, batch, table_uuid: self.of.uuid.to_string(), rolled_back_from: None }
     }
 
     fn done(&self, table: &LoadedTable) -> Result<Option<Done>> {

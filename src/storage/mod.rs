@@ -61,8 +61,17 @@ impl Store {
         Self::default()
     }
 
+    /// One that opens every location under `root` (`file`: the local disk) through `client`. Tests put faults behind it; a program
+    /// that embeds a job brings a client of its own.
+    pub fn over(root: &str, client: Arc<dyn ObjectStore>) -> Self {
+        let store = Self::new();
+        let client = meter::metered(client, Arc::clone(&store.shared.counts));
+        store.shared.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(root.to_owned(), client);
+        store
+    }
+
     /// The same clients as Iceberg's `FileIO`. Its writes fail, too, where the name exists.
-    pub(crate) fn file_io(&self) -> FileIO {
+    pub fn file_io(&self) -> FileIO {
         FileIOBuilder::new(Arc::new(self.clone())).build()
     }
 
@@ -248,7 +257,7 @@ pub(crate) fn is_damage(error: &Error) -> bool {
         {
             return false;
         }
-        content |= error.is::<parquet::errors::ParquetError>() || error.is::<iceberg::Error>();
+        content |= error.is::<ParquetError>() || error.is::<iceberg::Error>();
         cause = error.source();
     }
     content

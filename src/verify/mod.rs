@@ -72,7 +72,7 @@ pub(crate) async fn verify<S: Source, C: Catalog>(doors: &Doors<'_, S, C>, table
     let config = doors.config;
     let memory_max = config.limits.memory_limit.saturating_sub(MEMORY_BASE).max(16 << 20) / 4 * 3;
     let (rolled_back, was_reset, refused) = match state::find(&table, &config.table.branch, &config.name).await {
-        Ok(state) => (state.rolled_back, state.progress().is_some_and(|progress| progress.epoch > 0), None),
+        Ok(state) => (state.rolled_back_from.is_some(), state.progress().is_some_and(|progress| progress.epoch > 0), None),
         // A state that contradicts itself is what `ranges` is about; the other guarantees can still be judged.
         Err(Error::Refused { what, .. }) => (false, false, Some(what)),
         Err(error) => return Err(error),

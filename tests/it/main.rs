@@ -5,6 +5,9 @@
 mod broker;
 mod cli;
 mod demo;
+mod histories;
 mod jobs;
 mod program;
+mod sweep;
 mod tidy;
+mod world;

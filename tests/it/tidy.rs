@@ -34,7 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("merge", &["roaring"]),
     ("names", &["iceberg", "sha2", "uuid"]),
     ("progress", &["chrono", "serde", "serde_json", "sha2"]),
-    ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json"]),
+    ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json", "uuid"]),
     ("report", &["serde", "serde_json"]),
     ("report/file", &["libc"]),
     ("reset", &["chrono", "serde_json"]),
