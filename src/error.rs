@@ -48,6 +48,15 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
+    /// A file was read, and is not what it should be: reading it again cannot help.
+    #[error("could not {doing}")]
+    Damaged {
+        /// Present-tense verb and object, with the file's name.
+        doing: String,
+        /// What the library said.
+        #[source]
+        source: BoxError,
+    },
     /// Other writers won every attempt to commit.
     #[error("gave up after {attempts} attempts to commit to `{table}`: other writers were first each time")]
     Contended {
@@ -104,7 +113,7 @@ impl Error {
     /// Process exit code: a contract on which `podFailurePolicy` and Airflow rely.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Job { .. } | Self::Setup { .. } => 78,
+            Self::Job { .. } | Self::Setup { .. } | Self::Damaged { .. } => 78,
             Self::Refused { .. } => 65,
             Self::Unavailable { .. } | Self::Contended { .. } | Self::Stalled { .. } => 75,
             Self::Denied { .. } => 77,
@@ -120,6 +129,9 @@ impl Error {
             Self::Unavailable { .. } => {
                 Some("running again is safe; if it keeps failing, `tidegate check` tests each connection".into())
             }
+            Self::Damaged { .. } => Some(
+                "the file is damaged, or of a kind that tidegate does not know: restore it, or roll the table back to a snapshot without it".into(),
+            ),
             Self::Contended { .. } => {
                 Some("running again is safe; `commit.retry.num-retries` of the table allows more attempts".into())
             }

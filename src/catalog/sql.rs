@@ -110,12 +110,6 @@ impl SqlCatalog {
         if !create && !self.database.exists() {
             return Err(self.no_database());
         }
-        if self.database.is_dir() {
-            return Err(Error::setup(
-                format!("catalog database `{}` is a folder", self.database.display()),
-                "name a file in it; a volume mounted where the file should be makes it one",
-            ));
-        }
         let options = SqliteConnectOptions::new()
             .filename(&self.database)
             .create_if_missing(create)

@@ -10,12 +10,15 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// Only that panic.
-pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T> {
-    // What the work held is dropped with it; nothing of it is used again.
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Error::broken(format!("a panic: {}", said.unwrap_or("it says nothing")))
-    })
+pub fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
+    // What the work held is dropped with it; nothing of it is used again. Boxed: a whole run is too large for the stack.
+    let ended = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    async {
+        ended.await.map_err(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Error::broken(format!("a panic: {}", said.unwrap_or("it says nothing")))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ fn open(root: &str) -> Result<Arc<dyn ObjectStore>> {
 }
 
 /// Turns what a storage, or a library that reads through one, says into an error that says who acts: looks through all causes for
-/// a refused permission (77), a missing file or folder (78), a name that exists (101); anything else is temporary (75).
+/// a refused permission (77), a missing or damaged file (78), a missing folder (78), a name that exists (101); anything else is temporary (75).
 pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>) -> Error {
     let source = source.into();
     match fault(source.as_ref()) {
@@ -230,10 +230,7 @@ pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>
             format!("could not {}: a part of its path is no folder but a file", doing()),
             "is the path right? move the file away, or choose another place",
         ),
-        Fault::Damaged => Error::setup(
-            format!("could not {}: {source}", doing()),
-            "the file is damaged, or of a kind that tidegate does not know: restore it, or roll the table back to a snapshot without it",
-        ),
+        Fault::Damaged => Error::Damaged { doing: doing(), source },
         Fault::Setup(what, hint) => Error::Setup { what, hint },
         Fault::Temporary => Error::Unavailable { doing: doing(), source },
     }
@@ -242,7 +239,7 @@ pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>
 /// Whether an error comes from what a file holds, so that trying again cannot help: it was read, and is not what it should be.
 pub(crate) fn is_damage(error: &Error) -> bool {
     let source = match error {
-        Error::Refused { .. } => return true,
+        Error::Refused { .. } | Error::Damaged { .. } => return true,
         Error::Unavailable { source, .. } => source,
         _ => return false,
     };

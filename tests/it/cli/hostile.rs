@@ -109,7 +109,7 @@ fn a_folder_in_place_of_the_catalog_is_for_the_owner_of_the_job() {
     std::fs::create_dir(place.path().join("catalog.db")).unwrap();
     for command in ["init", "run"] {
         let answer = place.tidegate(&format!("{command} job.toml")).expect(78);
-        assert!(answer.stderr.contains("is a folder"), "{answer}");
+        assert!(answer.stderr.contains("is a directory"), "{answer}");
     }
 }
 
@@ -139,6 +139,9 @@ fn a_damaged_file_of_the_table_is_not_tried_again_for_ever() {
                 let report = place.tidegate("run job.toml --output json").expect(78).json();
                 let error = report["error"].to_string();
                 assert!(error.contains(path.file_name().unwrap().to_str().unwrap()) && error.contains("damaged"), "{error}");
+                // It is what verify is for, which goes on and says FAIL.
+                let verified = place.tidegate("verify job.toml").expect(65);
+                assert!(verified.stdout.contains("FAIL"), "{verified}");
             }
             std::fs::write(path, whole).unwrap();
         }
