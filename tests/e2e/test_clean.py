@@ -159,7 +159,7 @@ def test_nothing_is_deleted_when_a_manifest_cannot_be_read(make_job):
     content = local(manifest).read_bytes()
     before = files_below(directory)
     local(manifest).write_bytes(content[:40])
-    job.call("clean", "--delete", code=75)
+    job.call("clean", "--delete", code=78)
     local(manifest).unlink()
     job.call("clean", "--delete", code=78)
     assert files_below(directory) == before - {local(manifest)}

@@ -73,11 +73,11 @@ def test_a_leader_that_dies_in_mid_pull(cluster, make_job):
     topic = cluster.topic_on([1, 2], [2, 3])
     job = make_job(topic, sections={"kafka": SLOWLY})
     for partition in (0, 1):
-        topic.send([article(f"{partition}/{i}", i / 10) for i in range(4000)], partition)
+        topic.send([article(f"{partition}/{i}", i / 100) for i in range(40_000)], partition)
     pulling = Pulling(job)
     cluster.kill_node(1)
     assert pulling.is_running(), "too late to see an election"
-    assert pulling.end()["records"]["read"] == 8_000
+    assert pulling.end()["records"]["read"] == 80_000
     job.verify(READERS)
     cluster.start_node(1)
     job.nothing_new()
