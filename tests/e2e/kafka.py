@@ -41,7 +41,9 @@ class Broker:
         self.bootstrap = said["bootstrap.servers"]
         self.proxied = said.get("proxied.listener")
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
-        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2})
+        # One request in flight: a batch sent again after an error would else land behind a later one.
+        settings = {"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2}
+        self.producer = Producer(settings | {"max.in.flight.requests.per.connection": 1})
         self.numbers = itertools.count(1)
 
     def start(self):
