@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::catalog::sql::SqlCatalog;
 use crate::catalog::{Catalog, LoadedTable};
-use crate::config::{CatalogConfig, Config};
+use crate::config::{CatalogConfig, CatalogKind, Config};
 use crate::error::{Error, Mistake, Mistakes, Result};
 use crate::job::{queue_bytes, settle::group, table_ident};
 use crate::report::ErrorReport;
@@ -74,7 +74,7 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
     let store = Store::new();
-    let CatalogConfig::Sql { name, uri, warehouse } = &config.catalog;
+    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, .. } = &config.catalog;
     let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
     Ok(Tables { store, catalog })
 }

@@ -3,6 +3,7 @@
 //! Pure: the environment comes in as a lookup function. Never reads a file, never asks a broker or a catalog; whether the things
 //! it names exist is for the rooms that open them. All mistakes are reported at once, each with its line.
 
+mod catalog;
 mod columns;
 mod interpolate;
 mod kafka;
@@ -82,8 +83,8 @@ impl Config {
         root.refuse_unknown();
         let open = |name| {
             let section = Section::open(root, name);
-            // Other keys of [kafka] are properties of librdkafka.
-            if name != "kafka" {
+            // Other keys of these are properties: of librdkafka, and of catalogs and stores.
+            if !matches!(name, "kafka" | "catalog") {
                 section.refuse_unknown();
             }
             section
@@ -96,7 +97,7 @@ impl Config {
             kafka: kafka::read(&open("kafka")),
             format: sections::read_format(&open("format")),
             metadata: sections::read_metadata(&open("metadata"), &mut uses),
-            catalog: table::read_catalog(&open("catalog")),
+            catalog: catalog::read(&open("catalog")),
             watermark: sections::read_watermark(&open("watermark"), &mode),
             limits: sections::read_limits(&open("limits")),
             rejects: sections::read_rejects(&open("rejects"), &table),
@@ -308,16 +309,24 @@ pub enum MetadataKind {
 
 /// `[catalog]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogConfig {
+pub struct CatalogConfig {
+    /// Which protocol the catalog speaks.
+    pub kind: CatalogKind,
+    /// Name of the catalog: in an SQL catalog the one under which tables are kept (`catalog_name`).
+    pub name: String,
+    /// Where it is: `sqlite:///absolute/path` or `sqlite://relative/path`.
+    pub uri: String,
+    /// Root under which new tables get their location, as a URI.
+    pub warehouse: String,
+    /// Properties of the catalog and of its stores, by the names that PyIceberg gave them.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Which protocol a catalog speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatalogKind {
     /// Iceberg's SQL catalog (Java: JdbcCatalog, PyIceberg: SqlCatalog).
-    Sql {
-        /// Name under which the tables are kept in the database (`catalog_name`).
-        name: String,
-        /// `sqlite:///absolute/path` or `sqlite://relative/path`.
-        uri: String,
-        /// Root under which new tables get their location, as a URI.
-        warehouse: String,
-    },
+    Sql,
 }
 
 /// `[table]`.

@@ -1,4 +1,4 @@
-//! `[catalog]` and `[table]`: where the rows go, and what `init` makes.
+//! `[table]`: where the rows go, and what `init` makes.
 
 use std::collections::BTreeMap;
 
@@ -6,71 +6,10 @@ use iceberg::spec::{PrimitiveType, Type};
 
 use super::columns::{ColumnUse, Columns, Wants};
 use super::reader::{Section, Value};
-use super::{CatalogConfig, ColumnConfig, PartitionBy, SortBy, TableConfig, transforms, types};
+use super::{ColumnConfig, PartitionBy, SortBy, TableConfig, transforms, types};
 
 /// What every Iceberg reader takes.
 const FORMAT_VERSION_DEFAULT: u8 = 2;
-
-pub(super) fn read_catalog(catalog: &Section<'_>) -> CatalogConfig {
-    if let Some(value) = catalog.require("type") {
-        match value.text().as_deref() {
-            None | Some("sql") => (),
-            Some("rest") => value.mistake("`catalog.type`: \"rest\" is not built yet; the only catalog today is \"sql\""),
-            Some(_) => value.choice(&[("sql", ())]).unwrap_or_default(),
-        }
-    }
-    CatalogConfig::Sql {
-        name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: catalog.require("uri").and_then(|value| value.parsed(catalog_uri)).unwrap_or_default(),
-        warehouse: catalog.require("warehouse").and_then(|value| value.parsed(warehouse)).unwrap_or_default(),
-    }
-}
-
-fn catalog_uri(uri: &str) -> Result<String, String> {
-    match uri.strip_prefix("sqlite://") {
-        Some("") => Err(String::from("a file is missing; write \"sqlite:///absolute/path/catalog.db\"")),
-        // Neither value is repeated: it can hold a password.
-        Some(path) if path.contains('?') => Err(String::from("SQLite takes no options after a `?` here; leave them out")),
-        Some(path) if path.split('/').next().is_some_and(|host| host.contains('@')) => {
-            Err(String::from("SQLite takes no user or password; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-        Some(_) => Ok(uri.to_owned()),
-        // The value is not repeated: the address of another database can hold a password.
-        None => {
-            Err(String::from("must begin with sqlite://, the only database today; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-    }
-}
-
-/// A URI under which Iceberg finds the files from any directory.
-fn warehouse(place: &str) -> Result<String, String> {
-    if place.contains('?')
-        || place.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
-    {
-        // The value is not repeated: it can hold a key or a password.
-        return Err(String::from(
-            "holds a `?` or, before its path, a `@`; keys and passwords have no place in it, as tables keep it",
-        ));
-    }
-    let path = match place.strip_prefix("file:") {
-        None if place.starts_with('/') => place,
-        Some(rest) if rest.starts_with("///") => &rest[2..],
-        Some(rest) if rest.starts_with('/') && !rest.starts_with("//") => rest,
-        Some(_) => return Err(format!("\"{place}\" has no absolute path; write \"file:///absolute/path\"")),
-        None if place.contains("://") => {
-            return Err(format!("\"{place}\" is not a local place, the only kind today; write \"file:///absolute/path\""));
-        }
-        None => {
-            return Err(format!("\"{place}\" is a relative path; write \"file://${{PWD}}/{}\"", place.trim_start_matches("./")));
-        }
-    };
-    let path = path.trim_end_matches('/');
-    if path.is_empty() {
-        return Err(format!("\"{place}\" is the root of the file system; name a folder in it"));
-    }
-    // `file:/a` keeps its spelling: paths are compared exactly as manifests hold them.
-    Ok(if place.starts_with("file:/") && !place.starts_with("file://") { format!("file:{path}") } else { format!("file://{path}") })
-}
 
 /// `[table]`, with what is known of its columns.
 pub(super) fn read_table(table: &Section<'_>, uses: &mut Vec<ColumnUse>) -> (TableConfig, Columns) {

@@ -109,7 +109,7 @@ fn reads_the_articles_job() {
     assert_eq!(columns, expected);
     let day = PartitionBy { column: "published_at".into(), transform: iceberg::spec::Transform::Day };
     assert_eq!(config.table.partition_by, [day]);
-    let CatalogConfig::Sql { uri, warehouse, .. } = &config.catalog;
+    let CatalogConfig { uri, warehouse, .. } = &config.catalog;
     assert_eq!((uri.as_str(), warehouse.as_str()), ("sqlite:///home/me/warehouse/catalog.db", "file:///home/me/warehouse"));
 }
 
@@ -165,7 +165,7 @@ fn what_is_not_said_is_the_documented_default() {
     );
     assert_eq!(config.kafka.properties.len(), 1);
     assert_eq!(config.format, FormatConfig { epoch_unit: EpochUnit::Millis, unknown_fields: UnknownFields::Ignore });
-    let CatalogConfig::Sql { name, uri, warehouse } = config.catalog;
+    let CatalogConfig { name, uri, warehouse, .. } = config.catalog;
     assert_eq!([name.as_str(), &uri, &warehouse], ["tidegate", "sqlite:///w/catalog.db", "file:///w"]);
     assert_eq!((config.table.branch.as_str(), config.table.format_version), ("main", 2));
     let hour = Duration::from_secs(3_600);
@@ -207,7 +207,7 @@ fn reads_every_key() {
     KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"} }
     FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
     {"h": Headers, "o": Offset, "s": Sha256}
-    Sql { name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake" }
+    CatalogConfig { kind: Sql, name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake", properties: {} }
     ["a", "b"] c audit 3 {"commit.retry.num-retries": "3", "write.metadata.delete-after-commit.enabled": "true"}
     [ColumnConfig { name: "id", field_type: Primitive(Uuid), required: true, doc: Some("who") }, ColumnConfig { name: "t", field_type: Primitive(TimestamptzNs), required: false, doc: None }, ColumnConfig { name: "o", field_type: Primitive(Long), required: false, doc: None }, ColumnConfig { name: "h", field_type: Map(MapType { key_field: NestedField { id: 1, name: "key", required: true, field_type: Primitive(String), doc: None, initial_default: None, write_default: None }, value_field: NestedField { id: 2, name: "value", required: false, field_type: Primitive(Binary), doc: None, initial_default: None, write_default: None } }), required: false, doc: None }, ColumnConfig { name: "s", field_type: Primitive(Fixed(32)), required: false, doc: None }, ColumnConfig { name: "gone", field_type: Primitive(Boolean), required: false, doc: None }]
     [PartitionBy { column: "id", transform: Bucket(16) }]
@@ -243,7 +243,7 @@ fn a_warehouse_is_a_file_uri_or_an_absolute_path() {
         ("file://${PWD}/w", "file:///home/me/w"),
         ("${PWD}/w", "file:///home/me/w"),
     ] {
-        let CatalogConfig::Sql { warehouse, .. } = parse(&small("file:///w", given)).catalog;
+        let warehouse = parse(&small("file:///w", given)).catalog.warehouse;
         assert_eq!(warehouse, expected, "{given}");
     }
 }
