@@ -253,7 +253,12 @@ impl Patience {
     /// Waits for a server that could not be reached. `false`: the request was sent, waiting cannot help, or patience is at its end.
     pub(crate) async fn unreached(&mut self, silence: &Silence) -> bool {
         // A server that restarts is back in seconds; one that is gone should be told soon.
-        !silence.sent && !silence.distrust && self.tries < TRIES_MAX / 2 && self.wait(None).await
+        !silence.sent && !silence.distrust && self.again().await
+    }
+
+    /// Waits before a request that may have been acted on is sent once more. `false`: patience is at its end.
+    pub(crate) async fn again(&mut self) -> bool {
+        self.tries < TRIES_MAX / 2 && self.wait(None).await
     }
 
     async fn wait(&mut self, asked: Option<Duration>) -> bool {

@@ -115,9 +115,7 @@ pub(crate) mod snapshot;
 pub mod storage;
 pub(crate) mod table;
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the catalog and Kafka's tokens come next"))]
 pub(crate) mod http;
-#[cfg_attr(not(test), expect(dead_code, reason = "the catalog and Kafka's tokens come next"))]
 pub(crate) mod oauth;
 
 pub(crate) mod clean;

@@ -17,9 +17,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::catalog::sql::SqlCatalog;
-use crate::catalog::{Catalog, LoadedTable};
-use crate::config::{CatalogConfig, CatalogKind, Config};
+use crate::catalog::{AnyCatalog, Catalog, LoadedTable};
+use crate::config::Config;
 use crate::error::{Error, Mistake, Mistakes, Result};
 use crate::job::{queue_bytes, settle::group, table_ident};
 use crate::report::ErrorReport;
@@ -35,7 +34,7 @@ pub struct Tables {
     /// Every byte goes through it.
     pub store: Store,
     /// The door to the heads of the job's tables.
-    pub catalog: SqlCatalog,
+    pub catalog: AnyCatalog,
 }
 
 /// What a command answers that fails. Its JSON form is a contract.
@@ -74,8 +73,7 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
     let store = Store::new();
-    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, .. } = &config.catalog;
-    let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
+    let catalog = AnyCatalog::open(&config.catalog, &config.name, &store)?;
     Ok(Tables { store, catalog })
 }
 

@@ -6,24 +6,29 @@ use std::collections::BTreeMap;
 
 use super::nearest::nearest;
 use super::reader::Section;
-use super::{CatalogConfig, CatalogKind, vocabulary};
+use super::{CatalogConfig, CatalogKind, rest, vocabulary};
 
 /// Properties beside `type`, `name`, `uri` and `warehouse`: PyIceberg's names, and whether the value is a secret.
 const PROPERTIES: &[(&str, bool)] = &[];
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
-    if let Some(value) = catalog.require("type") {
-        match value.text().as_deref() {
-            None | Some("sql") => (),
-            Some("rest") => value.mistake("`catalog.type`: \"rest\" is not built yet; the only catalog today is \"sql\""),
-            Some(_) => value.choice(&[("sql", ())]).unwrap_or_default(),
-        }
-    }
+    let kinds = [("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)];
+    let kind = catalog.require("type").and_then(|value| value.choice(&kinds));
+    let rest = kind == Some(CatalogKind::Rest);
+    let uri = catalog.require("uri");
+    let place = match rest {
+        // A server may have one warehouse only.
+        true => catalog.get("warehouse").and_then(|value| value.name()),
+        false => catalog.require("warehouse").filter(|_| kind.is_some()).and_then(|value| value.parsed(warehouse)),
+    };
     CatalogConfig {
-        kind: CatalogKind::Sql,
+        kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: catalog.require("uri").and_then(|value| value.parsed(catalog_uri)).unwrap_or_default(),
-        warehouse: catalog.require("warehouse").and_then(|value| value.parsed(warehouse)).unwrap_or_default(),
+        uri: uri
+            .filter(|_| kind.is_some())
+            .and_then(|value| value.parsed(if rest { rest::uri } else { catalog_uri }))
+            .unwrap_or_default(),
+        warehouse: place.unwrap_or_default(),
         properties: properties(catalog),
     }
 }
@@ -31,17 +36,20 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        if PROPERTIES.iter().any(|(known, _)| *known == name) {
+        if known().any(|known| known == name) || name.strip_prefix(rest::HEADER).is_some_and(|header| !header.is_empty()) {
             found.extend(value.property().map(|text| (name, text)));
         } else {
-            let known = PROPERTIES.iter().map(|(known, _)| *known);
-            match nearest(&name, known) {
+            match nearest(&name, known()) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.line),
             }
         }
     }
     found
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    PROPERTIES.iter().chain(rest::PROPERTIES).map(|(known, _)| *known)
 }
 
 fn catalog_uri(uri: &str) -> Result<String, String> {
