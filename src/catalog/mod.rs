@@ -92,6 +92,14 @@ impl AnyCatalog {
             CatalogKind::Rest => Self::Rest(Box::new(RestCatalog::open(config, store)?)),
         })
     }
+
+    /// What it is, in words; asks a server, looks at no table.
+    pub(crate) async fn describe(&self) -> Result<String> {
+        match self {
+            Self::Sql(catalog) => Ok(catalog.describe()),
+            Self::Rest(catalog) => catalog.describe().await,
+        }
+    }
 }
 
 impl Catalog for AnyCatalog {

@@ -72,7 +72,7 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let store = Store::new();
+    let store = Store::with(config.catalog.properties.clone());
     let catalog = AnyCatalog::open(&config.catalog, &config.name, &store)?;
     Ok(Tables { store, catalog })
 }

@@ -12,6 +12,7 @@ mod properties;
 mod reader;
 mod rest;
 mod sections;
+mod stores;
 mod table;
 mod transforms;
 mod types;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -14,6 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::wire::{ErrorAnswer, ErrorModel};
+use crate::aws;
 use crate::error::{BoxError, Error, Result};
 use crate::http::{Answer, Http, Patience, Request, Silence};
 use crate::oauth::{Tokens, shown};
@@ -29,6 +31,15 @@ pub(super) enum Auth {
     Token(String),
     /// The bearer of tokens that are fetched.
     Tokens(Box<Tokens>),
+    /// Whoever has these keys of AWS.
+    Aws(Box<Signer>),
+}
+
+/// Signs each request as AWS wants it.
+pub(super) struct Signer {
+    pub(super) keys: aws::Chain,
+    pub(super) region: String,
+    pub(super) service: String,
 }
 
 /// A server and who asks it.
@@ -49,6 +60,7 @@ pub(super) struct Ask {
     body: Option<Bytes>,
     key: Option<Uuid>,
     delegation: bool,
+    bearer: Option<String>,
 }
 
 /// What came of a request.
@@ -62,18 +74,23 @@ pub(super) enum Fate {
 
 impl Ask {
     pub(super) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: None, key: None, delegation: false }
+        Self { method: Method::GET, path: path.into(), body: None, key: None, delegation: false, bearer: None }
     }
 
     /// A request that changes something; with a `key` the server tells its repetitions.
     pub(super) fn post(path: impl Into<String>, body: &impl Serialize, key: Option<Uuid>) -> Result<Self> {
         let body = serde_json::to_vec(body).map_err(|e| Error::broken(format!("a request to the catalog is no JSON: {e}")))?;
-        Ok(Self { method: Method::POST, path: path.into(), body: Some(body.into()), key, delegation: false })
+        Ok(Self { method: Method::POST, path: path.into(), body: Some(body.into()), key, delegation: false, bearer: None })
     }
 
     /// The same with the wish for credentials to the table's store.
     pub(super) fn delegated(self) -> Self {
         Self { delegation: true, ..self }
+    }
+
+    /// The same by the bearer of a token for this table alone.
+    pub(super) fn bearing(self, bearer: Option<String>) -> Self {
+        Self { bearer, ..self }
     }
 
     fn may_be_repeated(&self) -> bool {
@@ -139,15 +156,19 @@ impl Client {
         if let Some(key) = ask.key {
             headers.insert("idempotency-key".into(), key.to_string());
         }
-        let token = match &self.auth {
-            Auth::None => None,
-            Auth::Token(token) => Some(token.clone()),
-            Auth::Tokens(tokens) => Some(tokens.token().await?),
-        };
-        if let Some(token) = &token {
-            headers.insert("authorization".into(), format!("Bearer {token}"));
+        let (mut token, body) = (None, ask.body.clone().unwrap_or_default());
+        match (&ask.bearer, &self.auth) {
+            (Some(bearer), _) | (None, Auth::Token(bearer)) => {
+                headers.insert("authorization".into(), format!("Bearer {bearer}"));
+            }
+            (None, Auth::Tokens(tokens)) => {
+                let fresh = tokens.token().await?;
+                headers.insert("authorization".into(), format!("Bearer {fresh}"));
+                token = Some(fresh);
+            }
+            (None, Auth::Aws(signer)) => headers.extend(signer.sign(&ask.method, &url, &headers, &body).await?),
+            (None, Auth::None) => {}
         }
-        let body = ask.body.clone().unwrap_or_default();
         Ok((Request { method: ask.method.clone(), url, headers: headers.into_iter().collect(), body }, token))
     }
 
@@ -198,6 +219,24 @@ impl Client {
 
     pub(super) fn parse<T: DeserializeOwned>(&self, doing: &str, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|e| self.odd(doing, e))
+    }
+}
+
+impl Signer {
+    /// The headers of a signature over the request.
+    async fn sign(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &BTreeMap<String, String>,
+        body: &[u8],
+    ) -> Result<Vec<(String, String)>> {
+        let keys = self.keys.credentials().await?;
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let request = aws::Request { method: method.as_str(), url: url.as_str(), headers: &headers, body };
+        #[expect(clippy::disallowed_methods, reason = "a signature is good for minutes from now")]
+        let now = SystemTime::now();
+        aws::sign(&request, aws::Scope { region: &self.region, service: &self.service }, &keys, now)
     }
 }
 

@@ -7,7 +7,10 @@
 mod client;
 mod session;
 mod settings;
+mod vended;
 mod wire;
+
+use std::sync::Arc;
 
 use iceberg::io::FileIO;
 use iceberg::spec::TableMetadata;
@@ -17,6 +20,7 @@ use tokio::sync::OnceCell;
 use self::client::{Ask, Fate, is_unclear, model, said};
 use self::session::Session;
 use self::settings::Settings;
+use self::vended::Grant;
 use self::wire::{Commit, CommitAnswer, CreateNamespace, CreateTable, LoadAnswer};
 use super::{Catalog, Change, CommitOutcome, LoadedTable};
 use crate::config::CatalogConfig;
@@ -28,14 +32,15 @@ use crate::storage::Store;
 #[derive(Debug)]
 pub struct RestCatalog {
     settings: Settings,
-    session: OnceCell<Session>,
+    session: OnceCell<Arc<Session>>,
+    store: Store,
     file_io: FileIO,
 }
 
 impl RestCatalog {
     /// Reads certificates; connects to nothing yet.
     pub(crate) fn open(config: &CatalogConfig, store: &Store) -> Result<Self> {
-        Ok(Self { settings: Settings::of(config)?, session: OnceCell::new(), file_io: store.file_io() })
+        Ok(Self { settings: Settings::of(config)?, session: OnceCell::new(), store: store.clone(), file_io: store.file_io() })
     }
 
     /// Where the catalog is and what it can do, in words.
@@ -43,11 +48,11 @@ impl RestCatalog {
         Ok(self.session().await?.describe())
     }
 
-    async fn session(&self) -> Result<&Session> {
-        self.session.get_or_try_init(|| Session::begin(&self.settings)).await
+    async fn session(&self) -> Result<&Arc<Session>> {
+        self.session.get_or_try_init(async || Session::begin(&self.settings).await.map(Arc::new)).await
     }
 
-    fn loaded(&self, session: &Session, table: &TableIdent, body: &[u8]) -> Result<LoadedTable> {
+    fn loaded(&self, session: &Arc<Session>, table: &TableIdent, body: &[u8]) -> Result<LoadedTable> {
         let doing = format!("load table `{table}`");
         let answer: LoadAnswer<'_> = serde_json::from_slice(body).map_err(|e| session.client.odd(&doing, e))?;
         let metadata: TableMetadata = serde_json::from_str(answer.metadata.get()).map_err(|e| {
@@ -56,10 +61,13 @@ impl RestCatalog {
                 "is the table's format version at most 3?",
             )
         })?;
-        let Some(metadata_location) = answer.metadata_location else {
+        let Some(metadata_location) = answer.metadata_location.clone() else {
             return Err(session.client.odd(&doing, "it names no metadata file"));
         };
-        session.admit(table, &metadata, &answer.config.unwrap_or_default())?;
+        session.bears(table, answer.config.as_ref().and_then(|config| config.get("token").cloned().flatten()));
+        let grant = Grant::of(session, &answer);
+        grant.admit(table, metadata.location())?;
+        grant.hand(&self.store, session, &self.settings.properties, table, metadata.location());
         Ok(LoadedTable { ident: table.clone(), metadata_location, metadata: metadata.into(), file_io: self.file_io.clone() })
     }
 
@@ -144,7 +152,7 @@ impl Catalog for RestCatalog {
             Err(error) => return CommitOutcome::Refused(error.into()),
         };
         let ask = match Ask::post(session.paths.table(table), &Commit::of(change), session.key()) {
-            Ok(ask) => ask,
+            Ok(ask) => ask.bearing(session.bearer(table)),
             Err(error) => return CommitOutcome::Refused(error.into()),
         };
         match session.client.send(&ask).await {

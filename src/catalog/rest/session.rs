@@ -1,19 +1,19 @@
 //! What a server said about itself when it was first asked, joined with what the job file says.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use iceberg::TableIdent;
-use iceberg::spec::TableMetadata;
 use reqwest::Method;
 use uuid::Uuid;
 
 use super::client::{Ask, Client, Fate, model, said};
 use super::settings::{Settings, address, headers};
-use super::wire::{ConfigAnswer, Paths, Properties, encoded};
+use super::wire::{ConfigAnswer, Paths, encoded};
 use crate::error::{Error, Result};
 
 /// A configured catalog.
-#[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) paths: Paths,
@@ -22,6 +22,8 @@ pub(super) struct Session {
     warehouse: String,
     idempotent: bool,
     endpoints: Option<Vec<String>>,
+    /// Tokens for one table each.
+    bearers: Mutex<BTreeMap<TableIdent, String>>,
 }
 
 impl Session {
@@ -44,6 +46,7 @@ impl Session {
             properties,
             idempotent: config.idempotency_key_lifetime.is_some(),
             endpoints: config.endpoints,
+            bearers: Mutex::default(),
         })
     }
 
@@ -73,29 +76,23 @@ impl Session {
         text
     }
 
-    /// Refuses a table that the server wants to be read in ways that tidegate does not know.
-    pub(super) fn admit(&self, table: &TableIdent, metadata: &TableMetadata, config: &Properties) -> Result<()> {
-        let value = |name: &str| match config.get(name) {
-            Some(value) => value.as_deref(),
-            None => self.properties.get(name).map(String::as_str),
+    /// The token for one table, where its last load brought one.
+    pub(super) fn bearer(&self, table: &TableIdent) -> Option<String> {
+        self.bearers.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned()
+    }
+
+    pub(super) fn bears(&self, table: &TableIdent, token: Option<String>) {
+        let mut bearers = self.bearers.lock().unwrap_or_else(PoisonError::into_inner);
+        match token {
+            Some(token) => bearers.insert(table.clone(), token),
+            None => bearers.remove(table),
         };
-        if value("scan-planning-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("server")) {
-            return Err(Error::setup(
-                format!("the catalog wants to plan the scans of table `{table}` itself (`scan-planning-mode` is `server`)"),
-                "tidegate reads tables by their metadata; let the catalog allow `client` for this table",
-            ));
-        }
-        let signs = value("s3.remote-signing-enabled").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
-        let s3 = ["s3:", "s3a:", "s3n:"].iter().any(|scheme| metadata.location().starts_with(scheme));
-        if s3 && signs && value("s3.access-key-id").is_none() {
-            return Err(Error::setup(
-                format!(
-                    "the catalog wants to sign each request to the files of table `{table}` itself (remote signing), which tidegate does not do"
-                ),
-                "let the catalog vend credentials, or give the job its own (`s3.access-key-id` and `s3.secret-access-key` in [catalog])",
-            ));
-        }
-        Ok(())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("client", &self.client).field("paths", &self.paths).finish_non_exhaustive()
     }
 }
 

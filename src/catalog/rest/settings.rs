@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::client::{Auth, Client, DELEGATION};
+use super::client::{Auth, Client, DELEGATION, Signer};
+use crate::aws;
 use crate::config::CatalogConfig;
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpOptions, Pem};
@@ -15,6 +16,9 @@ use crate::oauth::{ClientAuth, ClientCredentials, Tokens};
 
 /// The scope that Iceberg's clients ask for where nobody names another.
 const SCOPE: &str = "catalog";
+
+/// The service that requests are signed for where nobody names another (`glue`, `s3tables`): AWS's API gateway.
+const SERVICE: &str = "execute-api";
 
 /// The job file's part of a session.
 pub(super) struct Settings {
@@ -39,6 +43,9 @@ impl Settings {
 
     fn auth(&self) -> Result<Auth> {
         let value = |name: &str| self.properties.get(name).cloned();
+        if value("rest.sigv4-enabled").is_some_and(|flag| flag.eq_ignore_ascii_case("true")) {
+            return self.signer();
+        }
         // As in Java: a token that is given goes before credentials that could fetch one.
         if let Some(token) = value("token") {
             return Ok(Auth::Token(token));
@@ -64,6 +71,19 @@ impl Settings {
             auth: ClientAuth::Form,
         };
         Ok(Auth::Tokens(Box::new(Tokens::new(self.http.clone(), grant))))
+    }
+
+    fn signer(&self) -> Result<Auth> {
+        let keys = aws::Chain::open(&self.properties, &["rest.", "client."], &aws::process_env)?;
+        let value = |name: &str| self.properties.get(name).map(String::as_str);
+        let Some(region) = value("rest.signing-region").or(keys.region()).map(str::to_owned) else {
+            return Err(Error::setup(
+                "`catalog.rest.sigv4-enabled` is set, but no region is known to sign requests for",
+                "name it in `rest.signing-region`, as in eu-central-1",
+            ));
+        };
+        let service = value("rest.signing-name").unwrap_or(SERVICE).to_owned();
+        Ok(Auth::Aws(Box::new(Signer { keys, region, service })))
     }
 }
 
