@@ -79,8 +79,7 @@
 //!
 //! # Where later work fits
 //!
-//! A REST catalog or PostgreSQL stands beside `catalog::sql` behind the same trait, and passes the same conformance suite; S3 and the
-//! others are one arm in `storage`.
+//! PostgreSQL stands beside SQLite in `catalog::sql`; every catalog is behind the same trait, and passes the same conformance suite.
 
 pub mod cli;
 pub mod commands;

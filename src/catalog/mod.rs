@@ -17,7 +17,7 @@ use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
 use self::rest::RestCatalog;
 use self::sql::SqlCatalog;
-use crate::config::{CatalogConfig, CatalogKind};
+use crate::config::{CatalogConfig, CatalogKind, nearest};
 use crate::error::{BoxError, Result};
 use crate::storage::Store;
 
@@ -93,12 +93,22 @@ impl AnyCatalog {
         })
     }
 
-    /// What it is, in words; asks a server, looks at no table.
-    pub(crate) async fn describe(&self) -> Result<String> {
+    /// What a server says about itself; none where the catalog is no server of its own. Looks at no table.
+    pub(crate) async fn describe(&self) -> Result<Option<String>> {
         match self {
-            Self::Sql(catalog) => Ok(catalog.describe()),
-            Self::Rest(catalog) => catalog.describe().await,
+            Self::Sql(_) => Ok(None),
+            Self::Rest(catalog) => catalog.describe().await.map(Some),
         }
+    }
+
+    /// The table of the same namespace whose name is the nearest, where the catalog can list them.
+    pub(crate) async fn nearest(&self, table: &TableIdent) -> Result<Option<TableIdent>> {
+        let names = match self {
+            Self::Sql(_) => return Ok(None),
+            Self::Rest(catalog) => catalog.names(table.namespace()).await?,
+        };
+        let found = nearest(table.name(), names.iter().map(String::as_str));
+        Ok(found.map(|name| TableIdent::new(table.namespace().clone(), name.to_owned())))
     }
 }
 

@@ -89,11 +89,6 @@ impl SqlCatalog {
         Self { writer: writer.to_owned(), ..self }
     }
 
-    /// Where it is, in words.
-    pub(crate) fn describe(&self) -> String {
-        format!("`{}` in SQLite database `{}`", self.name, self.database.display())
-    }
-
     /// The one connection, which must lead to an existing database.
     async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
         let mut slot = self.connection.lock().await;

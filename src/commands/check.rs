@@ -64,12 +64,14 @@ impl Checked {
     /// Answers the job's state, where a run could begin from it.
     async fn add_tables(&mut self, config: &Config, tables: &Tables) -> Option<State> {
         let mut state = None;
-        let catalog = tables.catalog.describe().await;
-        let reached = catalog.is_ok();
-        self.add("catalog", catalog);
-        if !reached {
-            // Whatever else is asked of it says the same.
-            return None;
+        match tables.catalog.describe().await {
+            Ok(None) => {}
+            Ok(Some(server)) => self.add("catalog", Ok(server)),
+            Err(error) => {
+                // Whatever else is asked of it says the same.
+                self.add("catalog", Err(error));
+                return None;
+            }
         }
         match load_table(&tables.catalog, config).await {
             Ok(table) => {

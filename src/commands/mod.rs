@@ -78,10 +78,17 @@ pub fn open_tables(config: &Config) -> Result<Tables> {
 }
 
 /// Loads the job's table, which must exist.
-pub(crate) async fn load_table(catalog: &impl Catalog, config: &Config) -> Result<LoadedTable> {
+pub(crate) async fn load_table(catalog: &AnyCatalog, config: &Config) -> Result<LoadedTable> {
     let ident = table_ident(config);
-    let table = catalog.load(&ident).await?;
-    table.ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
+    if let Some(table) = catalog.load(&ident).await? {
+        return Ok(table);
+    }
+    // A catalog that lists nothing, or not to us, leaves the hint as it is.
+    let hint = match catalog.nearest(&ident).await {
+        Ok(Some(near)) => format!("did you mean `{near}`? if not, `tidegate init JOB` creates it"),
+        _ => "`tidegate init JOB` creates it".to_owned(),
+    };
+    Err(Error::setup(format!("table `{ident}` does not exist"), hint))
 }
 
 /// Opens the source; asks it nothing yet.

@@ -6,7 +6,7 @@
 const SIMILARITY_MIN: f64 = 0.6;
 
 /// The nearest of `names`, if one is near.
-pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     nearest_within(word, names, SIMILARITY_MIN)
 }
 

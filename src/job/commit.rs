@@ -120,7 +120,8 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 Place::Next => {}
             }
             if table.metadata_location == self.base.metadata_location {
-                if !self.unclear {
+                // A catalog may call it a conflict before it shows what was first; a server that is busy now may not be in a moment.
+                if !self.unclear && (attempt == retry.retries || !is_temporary(&cause)) {
                     return Err(Error::of_refusal(&self.base.ident, cause));
                 }
                 continue;
@@ -412,6 +413,11 @@ pub(super) fn replaced(table: &LoadedTable) -> Error {
         format!("table `{}` was replaced by another one while the run was under way", table.ident),
         "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
     )
+}
+
+/// Whether the same commit may succeed in a moment.
+fn is_temporary(cause: &BoxError) -> bool {
+    matches!(cause.downcast_ref(), Some(Error::Unavailable { .. }))
 }
 
 /// `commit.retry.*` of the table, as Java.

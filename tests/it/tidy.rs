@@ -11,6 +11,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("aws", &["async_trait", "aws_credential_types", "aws_sigv4", "chrono", "object_store", "serde", "serde_json", "tokio", "url"]),
     ("batch", &["arrow", "crossbeam_channel", "iceberg", "roaring", "tokio"]),
     ("catalog", &["bytes", "flate2", "iceberg", "serde_json", "uuid"]),
+    ("catalog/rest", &["bytes", "futures", "iceberg", "reqwest", "serde", "serde_json", "tokio", "url", "uuid"]),
     ("catalog/sql", &["iceberg", "sqlx", "tokio", "tracing"]),
     ("cli", &["clap", "clap_complete", "clap_mangen"]),
     ("clean", &["chrono", "futures", "iceberg", "serde_json"]),

@@ -21,12 +21,15 @@ use self::client::{Ask, Fate, is_unclear, model, said};
 use self::session::Session;
 use self::settings::Settings;
 use self::vended::Grant;
-use self::wire::{Commit, CommitAnswer, CreateNamespace, CreateTable, LoadAnswer};
+use self::wire::{Commit, CommitAnswer, CreateNamespace, CreateTable, ListAnswer, LoadAnswer, encoded};
 use super::{Catalog, Change, CommitOutcome, LoadedTable};
 use crate::config::CatalogConfig;
 use crate::error::{BoxError, Error, Result};
 use crate::http::Answer;
 use crate::storage::Store;
+
+/// Pages of a list; a server that has more, or no end, has said enough.
+const PAGES_MAX: usize = 100;
 
 /// One catalog of a server; asks it nothing before it must.
 #[derive(Debug)]
@@ -46,6 +49,25 @@ impl RestCatalog {
     /// Where the catalog is and what it can do, in words.
     pub(crate) async fn describe(&self) -> Result<String> {
         Ok(self.session().await?.describe())
+    }
+
+    /// Names of the tables in a namespace; none where it is missing.
+    pub(crate) async fn names(&self, namespace: &NamespaceIdent) -> Result<Vec<String>> {
+        let session = self.session().await?;
+        let doing = || format!("list the tables of namespace `{}`", namespace.as_ref().join("."));
+        let (mut names, mut token) = (Vec::new(), String::new());
+        for _ in 0..PAGES_MAX {
+            // An empty token asks for pages; a server that has none ignores it.
+            let ask = Ask::get(format!("{}?pageToken={}", session.paths.tables(namespace), encoded(&token)));
+            let Some(body) = session.client.ask(&ask, doing).await? else { break };
+            let page: ListAnswer = session.client.parse(&doing(), &body)?;
+            names.extend(page.identifiers.into_iter().map(|table| table.name));
+            match page.next_page_token.filter(|next| !next.is_empty() && *next != token) {
+                Some(next) => token = next,
+                None => break,
+            }
+        }
+        Ok(names)
     }
 
     async fn session(&self) -> Result<&Arc<Session>> {

@@ -91,7 +91,9 @@ impl Grant {
     }
 
     fn store_properties(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.properties.iter().filter(|(name, _)| STORES.iter().any(|store| name.starts_with(store)))
+        // A server that would sign can vend keys as well; they were looked for before this.
+        let signing = |name: &str| name == "s3.remote-signing-enabled" || name.starts_with("s3.signer");
+        self.properties.iter().filter(move |(name, _)| STORES.iter().any(|store| name.starts_with(store)) && !signing(name))
     }
 
     /// What is said of single locations goes before what is said of all.

@@ -46,6 +46,15 @@ pub(super) struct CredentialsAnswer {
     pub(super) storage_credentials: Vec<Credentials>,
 }
 
+/// A page of `GET .../tables`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct ListAnswer {
+    #[serde(default)]
+    pub(super) identifiers: Vec<TableIdent>,
+    pub(super) next_page_token: Option<String>,
+}
+
 /// Properties of a store for all locations that begin with a prefix.
 #[derive(Clone, Deserialize)]
 pub(super) struct Credentials {

@@ -249,6 +249,28 @@ fn a_warehouse_is_a_file_uri_or_an_absolute_path() {
 }
 
 #[test]
+fn a_rest_catalog_has_a_server_and_properties() {
+    let lines = r#"type = "rest"
+uri = "https://host/catalog/"
+warehouse = "123456789012:s3tablescatalog/lake"
+credential = "id:${EMPTY:-secret}"
+oauth2-server-uri = "https://login/token"
+header.X-Team = "news"
+rest.sigv4-enabled = true
+"rest.client.socket-timeout-ms" = 5000"#;
+    let from = "type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"\nwarehouse = \"file:///w\"";
+    let CatalogConfig { kind, uri, warehouse, properties, .. } = parse(&small(from, lines)).catalog;
+    assert_eq!((kind, uri.as_str()), (CatalogKind::Rest, "https://host/catalog/"));
+    assert_eq!(warehouse, "123456789012:s3tablescatalog/lake", "a name that the server knows need be no place");
+    let names: Vec<_> = properties.keys().map(String::as_str).collect();
+    let expected = ["credential", "header.X-Team", "oauth2-server-uri", "rest.client.socket-timeout-ms", "rest.sigv4-enabled"];
+    assert_eq!(names, expected);
+    assert_eq!((properties["rest.sigv4-enabled"].as_str(), properties["rest.client.socket-timeout-ms"].as_str()), ("true", "5000"));
+    let alone = parse(&small(from, "type = \"rest\"\nuri = \"http://host\"")).catalog;
+    assert_eq!(alone.warehouse, "", "a server may have one warehouse only");
+}
+
+#[test]
 fn append_needs_no_merge_table() {
     let text = small("name = \"articles\"", "name = \"a\"\nmode = \"append\"").replace("id = [\"id\"]\n", "");
     assert_eq!(parse(&text).mode, Mode::Append { event_time: Some("published_at".into()) });

@@ -32,9 +32,7 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
     line 7: `kafka.start`: `erliest` is not a place to start; did you mean `earliest`?
     line 8: unknown value `yes` for `kafka.mirror_group`; expected `true` or `false`
     line 9: `enable.auto.commit` cannot be set in [kafka]: offsets are kept in the table and nowhere else
-    line 11: `catalog.type`: "rest" is not built yet; the only catalog today is "sql"
-    line 12: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
-    line 13: `catalog.warehouse`: "s3://bucket" is not a local place, the only kind today; write "file:///absolute/path"
+    line 12: `catalog.uri`: must begin with https:// or http://, as the address of a REST catalog does
     line 15: `table.name`: `articles` is not a table name; write it with its namespace, as in `news.articles`
     line 16: `table.columns.type`: unknown type `strng`; did you mean `string`?
     line 18: `limits.max_duration`: unknown unit `mins` in "10 mins"; did you mean `min`?
@@ -170,7 +168,18 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
-    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; expected `sql`");
+    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; did you mean `sql`?");
+}
+
+#[test]
+fn wrong_rest_catalogs() {
+    insta::assert_snapshot!(rest("uri = \"https://me:pw@host\""), @"line 9: `catalog.uri`: holds a user or a password; use `credential` or `token` instead");
+    insta::assert_snapshot!(rest("uri = \"https://\""), @r#"line 9: `catalog.uri`: is no address of a server; write "https://host:port/path""#);
+    insta::assert_snapshot!(rest("uri = \"https://host/x?token=pw\""), @r#"line 9: `catalog.uri`: is no address of a server; write "https://host:port/path""#);
+    insta::assert_snapshot!(rest("uri = \"http://host\"\ncredentials = \"a:b\""), @"line 10: unknown property `catalog.credentials`; did you mean `credential`?");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\noauth2_server_uri = \"https://t\""), @"line 10: unknown property `catalog.oauth2_server_uri`; did you mean `oauth2-server-uri`?");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\nrest.sigv4 = true"), @"line 10: unknown property `catalog.rest.sigv4`; did you mean `rest.sigv4-enabled`?");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\n\"header.\" = \"x\""), @"");
 }
 
 #[test]

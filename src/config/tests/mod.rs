@@ -56,6 +56,14 @@ fn mistakes(text: &str) -> String {
     Config::parse(text, &env).map(|config| format!("{config:?}")).unwrap_err().to_string()
 }
 
+/// What is said of a REST catalog with these lines.
+fn rest(lines: &str) -> String {
+    mistakes(&small(
+        "type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"\nwarehouse = \"file:///w\"",
+        &format!("type = \"rest\"\n{lines}"),
+    ))
+}
+
 /// What is said when lines are added to `[kafka]`.
 fn kafka(lines: &str) -> String {
     mistakes(&small("topic = \"articles.raw.v1\"", &format!("topic = \"t\"\n{lines}")))

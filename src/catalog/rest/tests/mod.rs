@@ -2,8 +2,10 @@
 
 mod commit;
 mod create;
+mod fixture;
 mod session;
 mod tokens;
+mod vended;
 
 use iceberg::{NamespaceIdent, TableIdent};
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
+use iceberg::TableIdent;
 use serde_json::{Value, json};
 
 use super::{TABLE, config, configured, error, gateway, header, ident, lines, open, replies, server, table, table_with, words};
-use crate::catalog::Catalog;
 use crate::catalog::rest::RestCatalog;
+use crate::catalog::{AnyCatalog, Catalog};
 use crate::http::scripted::{Reply, Server};
 use crate::storage::Store;
 
@@ -53,7 +54,7 @@ async fn the_servers_word_is_below_or_above_the_jobs() {
 #[tokio::test]
 async fn names_of_any_kind_reach_the_server_whole() {
     let server = server(|_| Reply::json(200, &table()));
-    let odd = iceberg::TableIdent::from_strs(["n&m", "50 %", "a+b/c?ü"]).unwrap();
+    let odd = TableIdent::from_strs(["n&m", "50 %", "a+b/c?ü"]).unwrap();
     open(&server, &[]).load(&odd).await.unwrap();
     assert_eq!(lines(&server)[1], "GET /v1/namespaces/n%26m%1F50%20%25/tables/a%2Bb%2Fc%3F%C3%BC?snapshots=all");
 }
@@ -164,6 +165,30 @@ async fn the_catalog_describes_itself() {
     let text = open(&server, &[]).describe().await.unwrap();
     assert!(text.starts_with("REST at `http://127.0.0.1:"), "{text}");
     assert!(text.ends_with("/`, warehouse `lake house`, prefix `main`, takes idempotency keys"), "{text}");
+}
+
+#[tokio::test]
+async fn lists_are_read_page_by_page() {
+    let page = |names: &[&str], next: Value| {
+        let tables: Vec<_> = names.iter().map(|name| json!({"namespace": ["a", "b"], "name": name})).collect();
+        Reply::json(200, &json!({"identifiers": tables, "next-page-token": next}))
+    };
+    let pages = || [page(&["articles"], json!("p=2&x")), page(&["tags", "t_raw"], json!("last")), page(&[], Value::Null)];
+    let server = server(replies(pages()));
+    let namespace = ident().namespace().clone();
+    assert_eq!(open(&server, &[]).names(&namespace).await.unwrap(), ["articles", "tags", "t_raw"]);
+    let list = "GET /v1/namespaces/a%1Fb/tables?pageToken=";
+    assert_eq!(lines(&server)[1..], [list.to_owned(), format!("{list}p%3D2%26x"), format!("{list}last")]);
+
+    let server = super::server(replies(pages()));
+    let any = AnyCatalog::Rest(Box::new(open(&server, &[])));
+    let meant = TableIdent::new(namespace.clone(), "article".into());
+    assert_eq!(any.nearest(&meant).await.unwrap().unwrap().name(), "articles");
+
+    let server = super::server(move |_| page(&["same"], json!("same")));
+    assert_eq!(open(&server, &[]).names(&namespace).await.unwrap().len(), 2, "a token that leads to itself is an end");
+    let server = super::server(replies([error(404, "NoSuchNamespaceException", "none")]));
+    assert!(open(&server, &[]).names(&namespace).await.unwrap().is_empty());
 }
 
 #[test]

@@ -110,3 +110,43 @@ async fn a_refused_client_is_named_with_its_token_server() {
     assert!(text.contains("/v1/oauth/tokens`") && text.contains("invalid_client: wrong secret"), "{text}");
     assert_eq!(lines(&server), [TOKENS], "the catalog is not asked without a token");
 }
+
+/// As Glue and S3 Tables want it.
+#[tokio::test]
+async fn requests_are_signed_for_aws() {
+    let server = super::server(replies([Reply::json(200, &table()), committed()]));
+    let catalog = open(
+        &server,
+        &[
+            ("rest.sigv4-enabled", "true"),
+            ("rest.signing-name", "glue"),
+            ("rest.signing-region", "eu-central-1"),
+            ("rest.access-key-id", "AKIDEXAMPLE"),
+            ("rest.secret-access-key", "s3cr3t"),
+            ("rest.session-token", "session"),
+        ],
+    );
+    catalog.load(&ident()).await.unwrap().unwrap();
+    assert!(matches!(catalog.swap(&change()).await, CommitOutcome::Committed));
+    for seen in server.seen() {
+        let authorization = header(&seen, "authorization").unwrap();
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{authorization}");
+        assert!(authorization.contains("/eu-central-1/glue/aws4_request, SignedHeaders=accept;"), "{authorization}");
+        assert_eq!(header(&seen, "x-amz-security-token"), Some("session"));
+        assert!(header(&seen, "x-amz-date").is_some() && !format!("{seen:?}").contains("s3cr3t"));
+    }
+    assert!(!format!("{catalog:?}").contains("s3cr3t"));
+}
+
+/// The specification's `token` of a table's configuration.
+#[tokio::test]
+async fn a_table_may_have_a_token_of_its_own() {
+    let own = super::table_with(json!({"token": "for-t"}));
+    let server = server(3600, replies([Reply::json(200, &own), committed(), Reply::json(200, &table()), committed()]));
+    let catalog = open(&server, &[("credential", "me:s3cr3t")]);
+    catalog.load(&ident()).await.unwrap().unwrap();
+    catalog.swap(&change()).await;
+    catalog.load(&ident()).await.unwrap().unwrap();
+    catalog.swap(&change()).await;
+    assert_eq!(bearers(&server), ["Bearer t1", "Bearer t1", "Bearer for-t", "Bearer t1", "Bearer t1"]);
+}
