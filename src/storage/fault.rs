@@ -142,6 +142,9 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 
 fn fault_of_store(error: &object_store::Error) -> Option<Fault> {
     const CLOCK: &str = "the clock of this machine and the store's differ too much";
+    const NOBODY: &str = "neither the job file nor the environment gives credentials, and this machine's metadata service has none";
+    // What servers that give out tokens answer with 400.
+    const TOKENS: [&str; 4] = ["invalid_client", "invalid_grant", "unauthorized_client", "InvalidIdentityToken"];
     let text = texts(error);
     let says = |code: &str| text.contains(code);
     match error {
@@ -161,6 +164,8 @@ fn fault_of_store(error: &object_store::Error) -> Option<Fault> {
                 "the server's certificate is not trusted; `catalog.\"ssl.cabundle\"` names authorities of your own",
             )));
         }
+        _ if says("metadata.google.internal") || says("169.254.169.254") => return Some(Fault::Denied(Some(NOBODY))),
+        _ if TOKENS.iter().any(|code| says(code)) => return Some(Fault::Denied(None)),
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             return Some(Fault::Denied(None));
         }
