@@ -17,8 +17,8 @@ use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
 use self::rest::RestCatalog;
 use self::sql::SqlCatalog;
-use crate::config::{CatalogConfig, CatalogKind, nearest};
-use crate::error::{BoxError, Result};
+use crate::config::{CatalogConfig, CatalogKind, nearest_name};
+use crate::error::{BoxError, Error, Result};
 use crate::storage::Store;
 
 /// One table as a catalog shows it at one moment.
@@ -70,6 +70,16 @@ pub trait Catalog: Send + Sync + fmt::Debug {
 
     /// Swaps the head: compare-and-swap against `change.base`. Never retries by itself.
     fn swap(&self, change: &Change) -> impl Future<Output = CommitOutcome> + Send;
+
+    /// Whether several tables can be changed by one [`Self::swap_together`].
+    fn swaps_together(&self) -> impl Future<Output = Result<bool>> + Send {
+        async { Ok(false) }
+    }
+
+    /// The same as [`Self::swap`] for several tables: all of the changes are in, or none is.
+    fn swap_together(&self, _changes: &[Change]) -> impl Future<Output = CommitOutcome> + Send {
+        async { CommitOutcome::Refused(Error::broken("the catalog changes one table at a time").into()) }
+    }
 }
 
 /// The catalog that a job file names.
@@ -107,7 +117,7 @@ impl AnyCatalog {
             Self::Sql(_) => return Ok(None),
             Self::Rest(catalog) => catalog.names(table.namespace()).await?,
         };
-        let found = nearest(table.name(), names.iter().map(String::as_str));
+        let found = nearest_name(table.name(), names.iter().map(String::as_str));
         Ok(found.map(|name| TableIdent::new(table.namespace().clone(), name.to_owned())))
     }
 }
@@ -138,6 +148,20 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Sql(catalog) => catalog.swap(change).await,
             Self::Rest(catalog) => catalog.swap(change).await,
+        }
+    }
+
+    async fn swaps_together(&self) -> Result<bool> {
+        match self {
+            Self::Sql(catalog) => catalog.swaps_together().await,
+            Self::Rest(catalog) => catalog.swaps_together().await,
+        }
+    }
+
+    async fn swap_together(&self, changes: &[Change]) -> CommitOutcome {
+        match self {
+            Self::Sql(catalog) => catalog.swap_together(changes).await,
+            Self::Rest(catalog) => catalog.swap_together(changes).await,
         }
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub(crate) use self::kafka::millis_at_or_after;
-pub(crate) use self::nearest::nearest;
+pub(crate) use self::nearest::nearest as nearest_name;
 pub(crate) use self::properties::is_secret;
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};

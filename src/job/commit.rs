@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 
 use crate::batch::{Collected, MergeColumns, key_index};
 use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
-use crate::commit::{Draft, prepare};
+use crate::commit::{Draft, Prepared, prepare};
 use crate::config::{MergeConfig, Mode, Unmapped};
 use crate::counts::Counts;
 use crate::deletes::write_deletes;
 use crate::error::{BoxError, Error, Result};
-use crate::job::{ATTEMPTS_PER_REDO, Job, Pulled, next_batch};
+use crate::job::{ATTEMPTS_PER_REDO, Job, Pulled, next_batch, rejects_ident};
 use crate::live::files::LiveFiles;
 use crate::merge::{MergeSet, StoredRows, merge};
 use crate::names::FileNames;
@@ -46,6 +46,8 @@ pub(super) struct Batch<'a, S, C> {
     attempts: Vec<i64>,
     /// Once any attempt was unclear, no file is deleted any more.
     unclear: bool,
+    /// Whether to commit the rejects together with the batch, where the catalog can.
+    together: bool,
 }
 
 /// How it ended.
@@ -63,6 +65,8 @@ pub(super) struct Committed {
     pub(super) progress: Progress,
     pub(super) report: BatchReport,
     pub(super) remaining: u64,
+    /// Whether the same commit appended its rejects.
+    pub(super) rejects_in: bool,
 }
 
 /// What a fresh load says about the batch.
@@ -83,7 +87,19 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     ) -> Self {
         let progress = progress(job, &pulled, &collected, &reached);
         let base = pulled.table.clone();
-        Self { job, base, pulled, collected, reached, names, began_ms, progress, attempts: Vec::new(), unclear: false }
+        Self {
+            job,
+            base,
+            pulled,
+            collected,
+            reached,
+            names,
+            began_ms,
+            progress,
+            attempts: Vec::new(),
+            unclear: false,
+            together: true,
+        }
     }
 
     /// Tries until the ancestry says done or moved, or the attempts are used up.
@@ -120,6 +136,11 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 Place::Next => {}
             }
             if table.metadata_location == self.base.metadata_location {
+                // Some servers have the endpoint for several tables and not the will.
+                if tried.together && !self.unclear && !is_temporary(&cause) {
+                    self.together = false;
+                    continue;
+                }
                 // A catalog may call it a conflict before it shows what was first; a server that is busy now may not be in a moment.
                 if !self.unclear && (attempt == retry.retries || !is_temporary(&cause)) {
                     return Err(Error::of_refusal(&self.base.ident, cause));
@@ -184,8 +205,24 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let own: HashSet<&str> = self.collected.data.iter().map(|file| file.data_file.file_path()).collect();
         let new = files.data.iter().chain(files.deletes.iter().map(|(_, file)| file)).map(DataFile::file_path);
         written.extend(new.filter(|path| !own.contains(path)).map(str::to_owned));
-        let outcome = self.job.catalog.swap(&prepared.change).await;
-        Ok(Some((Tried { snapshot_id, written, files }, outcome)))
+        let (outcome, together) = match self.rejects(self.pulled.redo * ATTEMPTS_PER_REDO + attempt).await? {
+            Some(rejects) => {
+                written.extend(rejects.written);
+                (self.job.catalog.swap_together(&[prepared.change, rejects.change]).await, true)
+            }
+            None => (self.job.catalog.swap(&prepared.change).await, false),
+        };
+        Ok(Some((Tried { snapshot_id, written, files, together }, outcome)))
+    }
+
+    /// The append of the batch's rejects, where the catalog can commit it together with the batch.
+    async fn rejects(&self, attempt: u32) -> Result<Option<Prepared>> {
+        let Some(pending) = self.progress.rejects.as_ref().filter(|_| self.together) else { return Ok(None) };
+        if !self.job.catalog.swaps_together().await? {
+            return Ok(None);
+        }
+        let door = self.job.rejects(&self.base, rejects_ident(self.job.config), &self.names);
+        door.change(&self.progress, pending, attempt).await
     }
 
     fn merge(&self) -> MergeSet {
@@ -333,7 +370,8 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),
             duration_ms: u64::try_from((self.job.run.now_ms)() - self.began_ms).unwrap_or(0),
         };
-        Ending::Committed(Box::new(Committed { progress: self.progress, report, remaining }))
+        let rejects_in = tried.together && tried.snapshot_id == snapshot_id;
+        Ending::Committed(Box::new(Committed { progress: self.progress, report, remaining, rejects_in }))
     }
 }
 
@@ -343,6 +381,8 @@ struct Tried {
     /// Files that only this attempt named.
     written: Vec<String>,
     files: FileSet,
+    /// Whether the batch's rejects were part of it.
+    together: bool,
 }
 
 /// The state that the batch will leave, but for the counts of its merge.

@@ -274,7 +274,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 ended.watermark = progress.watermark;
                 ended.newest_event_time = progress.max_event_time.values().copied().max();
                 ended.batches.push(committed.report);
-                self.after_commit(&door, &committed.progress, &mut ended.warnings).await?;
+                let door = (!committed.rejects_in).then_some(&door);
+                self.after_commit(door, &committed.progress, &mut ended.warnings).await?;
                 Ok(Some(BatchEnd::Committed))
             }
             commit::Ending::Moved => Ok(Some(BatchEnd::Overtaken)),

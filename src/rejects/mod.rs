@@ -27,7 +27,7 @@ use arrow::datatypes::Int64Type;
 use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
-use crate::commit::{Draft, prepare};
+use crate::commit::{Draft, Prepared, prepare};
 use crate::deletes::write_deletes;
 use crate::error::{Doing, Error, Result};
 use crate::job::Run;
@@ -125,7 +125,7 @@ impl<C: Catalog> Rejects<'_, C> {
 
     /// Appends the rejects of a committed batch, unless that is done already or the batch is undone.
     pub(crate) async fn append(&self, of: &Progress, pending: &PendingRejects) -> Result<()> {
-        let files = pending.files.iter().map(|file| data_file(&file.path, file.records, file.size)).collect::<Result<Vec<_>>>()?;
+        let files = data_files(pending)?;
         let done = self.at(of.epoch, of.batch);
         for attempt in 0..ATTEMPTS_MAX {
             let table = self.open_or_create().await?;
@@ -144,6 +144,19 @@ impl<C: Catalog> Rejects<'_, C> {
             }
         }
         Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
+    }
+
+    /// The append of a batch's rejects as a change, for one commit together with the batch. None: they are appended already.
+    pub(crate) async fn change(&self, of: &Progress, pending: &PendingRejects, attempt: u32) -> Result<Option<Prepared>> {
+        let table = self.open_or_create().await?;
+        let done = self.at(of.epoch, of.batch);
+        if self.done(&table)?.is_some_and(|at| at.holds(&done)) {
+            return Ok(None);
+        }
+        let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
+        let files = FileSet { data: data_files(pending)?, ..FileSet::default() };
+        let purpose = format!("rejects-{}-{}-together", of.epoch, of.batch);
+        self.prepare(&table, &live, &files, &done, &purpose, attempt).await.map(Some)
     }
 
     /// After a rollback of the main table: deletes the rows of the batches that it undid. Answers how many.
@@ -243,8 +256,7 @@ impl<C: Catalog> Rejects<'_, C> {
         Ok(dead)
     }
 
-    /// One attempt; `false` asks for another one on a fresh load, which also settles an unclear answer.
-    async fn commit(
+    async fn prepare(
         &self,
         table: &LoadedTable,
         live: &LiveFiles,
@@ -252,7 +264,7 @@ impl<C: Catalog> Rejects<'_, C> {
         done: &Done,
         purpose: &str,
         attempt: u32,
-    ) -> Result<bool> {
+    ) -> Result<Prepared> {
         let names = self.names.attempt(attempt);
         let value = serde_json::to_string(done).expect("numbers and strings always serialize");
         let summary = BTreeMap::from([
@@ -261,7 +273,7 @@ impl<C: Catalog> Rejects<'_, C> {
             ("tidegate.batch".to_owned(), done.batch.to_string()),
             ("tidegate.run-id".to_owned(), self.run.id.to_string()),
         ]);
-        let prepared = prepare(Draft {
+        prepare(Draft {
             base: table,
             live,
             branch: "main",
@@ -272,7 +284,20 @@ impl<C: Catalog> Rejects<'_, C> {
             names: &names,
             updates: vec![set_property(key(&self.job), value)],
         })
-        .await?;
+        .await
+    }
+
+    /// One attempt; `false` asks for another one on a fresh load, which also settles an unclear answer.
+    async fn commit(
+        &self,
+        table: &LoadedTable,
+        live: &LiveFiles,
+        files: &FileSet,
+        done: &Done,
+        purpose: &str,
+        attempt: u32,
+    ) -> Result<bool> {
+        let prepared = self.prepare(table, live, files, done, purpose, attempt).await?;
         match self.catalog.swap(&prepared.change).await {
             CommitOutcome::Committed => Ok(true),
             CommitOutcome::Unclear(_) => Ok(false),
@@ -331,6 +356,10 @@ pub(crate) fn fit(table: &LoadedTable) -> Result<()> {
         format!("rejects table `{}` {unfit}", table.ident),
         "name another table in `[rejects] table`; tidegate makes it",
     ))
+}
+
+fn data_files(pending: &PendingRejects) -> Result<Vec<DataFile>> {
+    pending.files.iter().map(|file| data_file(&file.path, file.records, file.size)).collect()
 }
 
 /// An entry for a file of rejects. It carries no column metrics: the main snapshot keeps only path, rows and size.

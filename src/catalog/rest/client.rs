@@ -190,7 +190,9 @@ impl Client {
         let at = self.server();
         match answer.status {
             401 | 403 | 419 => Error::Denied { doing: format!("{doing} at `{at}`"), source: BoxError::from(said) },
-            408 | 425 | 429 | 500.. => Error::Unavailable { doing: format!("{doing} at `{at}`"), source: BoxError::from(said) },
+            408 | 425 | 429 | 500 | 502.. => {
+                Error::Unavailable { doing: format!("{doing} at `{at}`"), source: BoxError::from(said) }
+            }
             300..=399 => {
                 let to = answer.header("location").and_then(|to| self.base.join(to).ok()).map(|to| shown(&to));
                 Error::setup(
@@ -249,9 +251,9 @@ impl fmt::Debug for Client {
 /// The header that asks for credentials to a table's store.
 pub(super) const DELEGATION: &str = "x-iceberg-access-delegation";
 
-/// Statuses that leave open whether the request was acted on.
+/// Statuses that leave open whether the request was acted on. 501 says that the server does not know how.
 pub(super) fn is_unclear(status: u16) -> bool {
-    matches!(status, 408 | 500..) && status != 503
+    matches!(status, 408 | 500..) && !matches!(status, 501 | 503)
 }
 
 /// The catalog's own words, if the answer is its own.

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use iceberg::io::FileIO;
 use iceberg::spec::TableMetadata;
 use iceberg::{NamespaceIdent, TableIdent};
+use reqwest::Method;
 use tokio::sync::OnceCell;
 
 use self::client::{Ask, Fate, is_unclear, model, said};
 use self::session::Session;
 use self::settings::Settings;
 use self::vended::Grant;
-use self::wire::{Commit, CommitAnswer, CreateNamespace, CreateTable, ListAnswer, LoadAnswer, encoded};
+use self::wire::{Commit, CommitAnswer, CommitTogether, CreateNamespace, CreateTable, ListAnswer, LoadAnswer, encoded};
 use super::{Catalog, Change, CommitOutcome, LoadedTable};
 use crate::config::CatalogConfig;
 use crate::error::{BoxError, Error, Result};
@@ -31,6 +32,9 @@ use crate::storage::Store;
 /// Pages of a list; a server that has more, or no end, has said enough.
 const PAGES_MAX: usize = 100;
 
+/// The endpoint that changes several tables at once.
+const TRANSACTION: &str = "/v1/{prefix}/transactions/commit";
+
 /// One catalog of a server; asks it nothing before it must.
 #[derive(Debug)]
 pub struct RestCatalog {
@@ -39,6 +43,9 @@ pub struct RestCatalog {
     store: Store,
     file_io: FileIO,
 }
+
+/// Whether an answer that says yes comes from the catalog itself.
+type Understood = fn(&Session, &Answer, &str) -> Result<()>;
 
 impl RestCatalog {
     /// Reads certificates; connects to nothing yet.
@@ -91,6 +98,23 @@ impl RestCatalog {
         grant.admit(table, metadata.location())?;
         grant.hand(&self.store, session, &self.settings.properties, table, metadata.location());
         Ok(LoadedTable { ident: table.clone(), metadata_location, metadata: metadata.into(), file_io: self.file_io.clone() })
+    }
+
+    /// Sends a commit and says what became of it.
+    async fn commit(&self, doing: String, ask: impl FnOnce(&Session) -> Result<Ask>, understood: Understood) -> CommitOutcome {
+        let session = match self.session().await {
+            Ok(session) => session,
+            Err(error) => return CommitOutcome::Refused(error.into()),
+        };
+        let ask = match ask(session) {
+            Ok(ask) => ask,
+            Err(error) => return CommitOutcome::Refused(error.into()),
+        };
+        match session.client.send(&ask).await {
+            Fate::Unanswered { error, unsure: false } => CommitOutcome::Refused(error.into()),
+            Fate::Unanswered { error, unsure: true } => CommitOutcome::Unclear(error.into()),
+            Fate::Answered { answer, unsure } => judge(session, doing, &answer, unsure, understood),
+        }
     }
 
     /// Creates a namespace, and those above it where the server misses them.
@@ -169,28 +193,38 @@ impl Catalog for RestCatalog {
 
     async fn swap(&self, change: &Change) -> CommitOutcome {
         let table = &change.base.ident;
-        let session = match self.session().await {
-            Ok(session) => session,
-            Err(error) => return CommitOutcome::Refused(error.into()),
-        };
-        let ask = match Ask::post(session.paths.table(table), &Commit::of(change), session.key()) {
-            Ok(ask) => ask.bearing(session.bearer(table)),
-            Err(error) => return CommitOutcome::Refused(error.into()),
-        };
-        match session.client.send(&ask).await {
-            Fate::Unanswered { error, unsure: false } => CommitOutcome::Refused(error.into()),
-            Fate::Unanswered { error, unsure: true } => CommitOutcome::Unclear(error.into()),
-            Fate::Answered { answer, unsure } => judge(session, table, &answer, unsure),
-        }
+        let body = Commit::of(change);
+        let ask =
+            |session: &Session| Ok(Ask::post(session.paths.table(table), &body, session.key())?.bearing(session.bearer(table)));
+        self.commit(format!("commit to table `{table}`"), ask, |session, answer, doing| {
+            session.client.parse::<CommitAnswer>(doing, &answer.body).map(|_| ())
+        })
+        .await
+    }
+
+    async fn swaps_together(&self) -> Result<bool> {
+        Ok(self.session().await?.has(&Method::POST, TRANSACTION, false))
+    }
+
+    async fn swap_together(&self, changes: &[Change]) -> CommitOutcome {
+        let names: Vec<_> = changes.iter().map(|change| format!("`{}`", change.base.ident)).collect();
+        let body = CommitTogether { table_changes: changes.iter().map(Commit::of).collect() };
+        let ask = |session: &Session| Ask::post(session.paths.transaction(), &body, session.key());
+        self.commit(format!("commit to tables {}", names.join(" and ")), ask, |session, answer, doing| {
+            match answer.body.is_empty() {
+                true => Ok(()),
+                false => Err(session.client.odd(doing, "it should be empty")),
+            }
+        })
+        .await
     }
 }
 
 /// What the answer to a commit says about its fate, by the specification.
-fn judge(session: &Session, table: &TableIdent, answer: &Answer, unsure: bool) -> CommitOutcome {
-    let doing = format!("commit to table `{table}`");
+fn judge(session: &Session, doing: String, answer: &Answer, unsure: bool, understood: Understood) -> CommitOutcome {
     if answer.is_success() {
-        return match session.client.parse::<CommitAnswer>(&doing, &answer.body) {
-            Ok(_) => CommitOutcome::Committed,
+        return match understood(session, answer, &doing) {
+            Ok(()) => CommitOutcome::Committed,
             // Something between here and the catalog may have answered.
             Err(error) => CommitOutcome::Unclear(error.into()),
         };

@@ -131,6 +131,12 @@ impl<'a> Commit<'a> {
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct CommitTogether<'a> {
+    pub(super) table_changes: Vec<Commit<'a>>,
+}
+
 fn number(version: FormatVersion) -> &'static str {
     match version {
         FormatVersion::V1 => "1",
@@ -169,6 +175,10 @@ impl Paths {
 
     pub(super) fn table(&self, table: &TableIdent) -> String {
         format!("{}/{}", self.tables(table.namespace()), encoded(table.name()))
+    }
+
+    pub(super) fn transaction(&self) -> String {
+        format!("{}/transactions/commit", self.root)
     }
 
     pub(super) fn credentials(&self, table: &TableIdent) -> String {

@@ -67,8 +67,8 @@ impl Heads {
         new
     }
 
-    /// Applies the change to the head as it is now, or says why not.
-    pub(crate) fn swap(&mut self, world: &World, table: &str, change: &Change) -> std::result::Result<(), String> {
+    /// Whether the change can be applied to the head as it is now.
+    fn check(&self, table: &str, change: &Change) -> std::result::Result<&Head, String> {
         let head = self.tables.get(table).ok_or("there is no such table")?;
         if self.compare == Compare::Location && head.location != change.base.metadata_location {
             return Err(format!("the head is {}", head.location));
@@ -76,6 +76,12 @@ impl Heads {
         for requirement in &change.requirements {
             requirement.check(Some(&head.metadata)).map_err(|e| e.to_string())?;
         }
+        Ok(head)
+    }
+
+    /// Applies the change to the head as it is now, or says why not.
+    pub(crate) fn swap(&mut self, world: &World, table: &str, change: &Change) -> std::result::Result<(), String> {
+        let head = self.check(table, change)?;
         let mut builder = TableMetadata::clone(&head.metadata).into_builder(Some(head.location.clone()));
         for update in &change.updates {
             builder = update.clone().apply(builder).map_err(|e| e.to_string())?;
@@ -134,22 +140,43 @@ impl Catalog for Door {
     }
 
     async fn swap(&self, change: &Change) -> CommitOutcome {
-        let name = change.base.ident.to_string();
-        let (world, mut change) = (&self.actor.world, change.clone());
-        let made = world.ledger.lock().unwrap().tried(&self.actor, &change);
-        self.known.lock().unwrap().get_or_insert_default().extend(made);
-        match world.sabotage {
-            Some(Sabotage::RejectsUnmarked) => change.updates.retain(|update| !marks_rejects(update)),
-            Some(Sabotage::NoRequirements) => change.requirements.clear(),
-            _ => {}
+        self.swap_all(vec![change.clone()])
+    }
+
+    /// As some servers of the kind that compares requirements do.
+    async fn swaps_together(&self) -> Result<bool> {
+        Ok(self.actor.world.heads.lock().unwrap().compare == Compare::Requirements)
+    }
+
+    async fn swap_together(&self, changes: &[Change]) -> CommitOutcome {
+        self.swap_all(changes.to_vec())
+    }
+}
+
+impl Door {
+    /// All of them or none, in one call.
+    fn swap_all(&self, mut changes: Vec<Change>) -> CommitOutcome {
+        let world = &self.actor.world;
+        for change in &mut changes {
+            let made = world.ledger.lock().unwrap().tried(&self.actor, change);
+            self.known.lock().unwrap().get_or_insert_default().extend(made);
+            match world.sabotage {
+                Some(Sabotage::RejectsUnmarked) => change.updates.retain(|update| !marks_rejects(update)),
+                Some(Sabotage::NoRequirements) => change.requirements.clear(),
+                _ => {}
+            }
         }
         let careless = world.sabotage == Some(Sabotage::NoRequirements);
-        let swapped = self.actor.call(Op::Swap, &name.clone(), move |world| {
+        let first = changes[0].base.ident.to_string();
+        let swapped = self.actor.call(Op::Swap, &first, move |world| {
             let mut heads = world.heads.lock().unwrap();
-            if careless && let Some(head) = heads.head(&name) {
-                change = onto(change, head);
+            for change in &mut changes {
+                if careless && let Some(head) = heads.head(&change.base.ident.to_string()) {
+                    *change = onto(change.clone(), head);
+                }
+                heads.check(&change.base.ident.to_string(), change)?;
             }
-            heads.swap(world, &name, &change)
+            changes.iter().try_for_each(|change| heads.swap(world, &change.base.ident.to_string(), change))
         });
         match swapped {
             Ok(Ok(())) => CommitOutcome::Committed,

@@ -165,3 +165,37 @@ async fn a_refused_repetition_is_unclear() {
     assert_eq!(told(open(&server, &[]).swap(&change()).await).0, "unclear");
     assert_eq!(keys(&server).len(), 4, "bounded");
 }
+
+fn together(script: impl FnMut(&Seen) -> Reply + Send + 'static) -> Server {
+    configured(json!({"endpoints": ["POST /v1/{prefix}/transactions/commit"], "overrides": {"prefix": "p"}}), script)
+}
+
+#[tokio::test]
+async fn two_tables_are_changed_by_one_request_where_the_server_says_so() {
+    let done = Reply::Answer(204, vec![], String::new());
+    let server = together(replies([done]));
+    let catalog = open(&server, &[]);
+    assert!(catalog.swaps_together().await.unwrap());
+    let mut second = change();
+    second.base.ident.name = "t_rejects".into();
+    assert!(matches!(catalog.swap_together(&[change(), second]).await, CommitOutcome::Committed));
+    assert_eq!(lines(&server)[1..], ["POST /v1/p/transactions/commit"]);
+    let body: Value = serde_json::from_str(&server.seen()[1].body).unwrap();
+    let names: Vec<_> =
+        body["table-changes"].as_array().unwrap().iter().map(|change| change["identifier"]["name"].clone()).collect();
+    assert_eq!(names, ["t", "t_rejects"]);
+    assert_eq!(body["table-changes"][0]["requirements"][0]["type"], "assert-table-uuid");
+
+    for (reply, fate) in [
+        (error(409, "CommitFailedException", "changed"), "refused"),
+        (error(501, "UnsupportedOperationException", "not here"), "refused"),
+        (error(500, "CommitStateUnknownException", "who knows"), "unclear"),
+        (Reply::Hangup, "unclear"),
+        (Reply::Answer(200, vec![], "<html>Please log in</html>".into()), "unclear"),
+    ] {
+        let server = together(replies([reply.clone()]));
+        let (found, why) = told(open(&server, &[]).swap_together(&[change(), change()]).await);
+        assert_eq!(found, fate, "{reply:?}: {why:?}");
+    }
+    assert!(!open(&super::server(replies([])), &[]).swaps_together().await.unwrap(), "a server that does not say has none");
+}
