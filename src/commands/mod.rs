@@ -74,8 +74,9 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
     let store = Store::new();
-    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, .. } = &config.catalog;
-    let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
+    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, properties } = &config.catalog;
+    let password = properties.get("password").map(String::as_str);
+    let catalog = SqlCatalog::open(name, uri, password, warehouse, store.clone())?.written_by(&config.name);
     Ok(Tables { store, catalog })
 }
 

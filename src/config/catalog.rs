@@ -6,23 +6,24 @@ use std::collections::BTreeMap;
 
 use super::nearest::nearest;
 use super::reader::Section;
-use super::{CatalogConfig, CatalogKind, vocabulary};
+use super::{CatalogConfig, CatalogKind, database, refused, vocabulary};
 
 /// Properties beside `type`, `name`, `uri` and `warehouse`: PyIceberg's names, and whether the value is a secret.
-const PROPERTIES: &[(&str, bool)] = &[];
+const PROPERTIES: &[(&str, bool)] = &[("password", true)];
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
     if let Some(value) = catalog.require("type") {
         match value.text().as_deref() {
             None | Some("sql") => (),
             Some("rest") => value.mistake("`catalog.type`: \"rest\" is not built yet; the only catalog today is \"sql\""),
+            Some(other) if let Some(reason) = refused::reason(other) => value.mistake(format!("`catalog.type`: {reason}")),
             Some(_) => value.choice(&[("sql", ())]).unwrap_or_default(),
         }
     }
     CatalogConfig {
         kind: CatalogKind::Sql,
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: catalog.require("uri").and_then(|value| value.parsed(catalog_uri)).unwrap_or_default(),
+        uri: catalog.require("uri").and_then(|value| value.parsed(database::uri)).unwrap_or_default(),
         warehouse: catalog.require("warehouse").and_then(|value| value.parsed(warehouse)).unwrap_or_default(),
         properties: properties(catalog),
     }
@@ -42,22 +43,6 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
         }
     }
     found
-}
-
-fn catalog_uri(uri: &str) -> Result<String, String> {
-    match uri.strip_prefix("sqlite://") {
-        Some("") => Err(String::from("a file is missing; write \"sqlite:///absolute/path/catalog.db\"")),
-        // Neither value is repeated: it can hold a password.
-        Some(path) if path.contains('?') => Err(String::from("SQLite takes no options after a `?` here; leave them out")),
-        Some(path) if path.split('/').next().is_some_and(|host| host.contains('@')) => {
-            Err(String::from("SQLite takes no user or password; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-        Some(_) => Ok(uri.to_owned()),
-        // The value is not repeated: the address of another database can hold a password.
-        None => {
-            Err(String::from("must begin with sqlite://, the only database today; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-    }
 }
 
 /// A URI under which Iceberg finds the files from any directory.

@@ -5,11 +5,13 @@
 
 mod catalog;
 mod columns;
+mod database;
 mod interpolate;
 mod kafka;
 mod nearest;
 mod properties;
 mod reader;
+mod refused;
 mod sections;
 mod table;
 mod transforms;
@@ -314,7 +316,7 @@ pub struct CatalogConfig {
     pub kind: CatalogKind,
     /// Name of the catalog: in an SQL catalog the one under which tables are kept (`catalog_name`).
     pub name: String,
-    /// Where it is: `sqlite:///absolute/path` or `sqlite://relative/path`.
+    /// Where it is: `postgresql://user@host:port/database`, `sqlite:///absolute/path` or `sqlite://relative/path`.
     pub uri: String,
     /// Root under which new tables get their location, as a URI.
     pub warehouse: String,

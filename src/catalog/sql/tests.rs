@@ -14,7 +14,7 @@ use crate::storage::Store;
 
 fn open(folder: &Path) -> SqlCatalog {
     let uri = format!("sqlite://{}/db/catalog.db", folder.display());
-    SqlCatalog::open("demo", &uri, &format!("file://{}/warehouse/", folder.display()), Store::new()).unwrap()
+    SqlCatalog::open("demo", &uri, None, &format!("file://{}/warehouse/", folder.display()), Store::new()).unwrap()
 }
 
 fn news() -> TableIdent {
@@ -99,10 +99,10 @@ async fn a_missing_database_is_named_and_not_made() {
 #[tokio::test]
 async fn a_path_meant_as_relative_gets_a_hint() {
     let error =
-        SqlCatalog::open("demo", "sqlite:///Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+        SqlCatalog::open("demo", "sqlite:///Cargo.toml", None, "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
     assert!(error.hint().unwrap().ends_with("write `sqlite://Cargo.toml`"), "{error:?}");
     let found =
-        SqlCatalog::open("demo", "sqlite://Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+        SqlCatalog::open("demo", "sqlite://Cargo.toml", None, "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
     assert!(found.to_string().contains("database `Cargo.toml`"), "it is found, and is no database: {found}");
 }
 
@@ -126,7 +126,7 @@ async fn what_is_no_database_is_the_owners_to_fix() {
 #[tokio::test]
 async fn other_uris_are_refused() {
     for uri in ["postgresql://u@h/d", "sqlite:relative.db", "sqlite://", "/x.db"] {
-        let error = SqlCatalog::open("demo", uri, "file:///w", Store::new()).unwrap_err();
+        let error = SqlCatalog::open("demo", uri, None, "file:///w", Store::new()).unwrap_err();
         assert_eq!(error.exit_code(), 78, "{uri}");
     }
 }
@@ -148,7 +148,7 @@ async fn catalogs_of_one_database_do_not_see_each_other() {
     let catalog = open(folder.path());
     catalog.create(&news(), metadata(&catalog, &news())).await.unwrap();
     let uri = format!("sqlite://{}/db/catalog.db", folder.path().display());
-    let other = SqlCatalog::open("other", &uri, "file:///w", Store::new()).unwrap();
+    let other = SqlCatalog::open("other", &uri, None, "file:///w", Store::new()).unwrap();
     assert!(other.load(&news()).await.unwrap().is_none());
 }
 
