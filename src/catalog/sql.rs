@@ -9,12 +9,14 @@ mod postgres;
 mod session;
 mod sqlite;
 
+use std::time::Duration;
+
 use iceberg::io::FileIO;
 use iceberg::spec::{MetadataLog, TableMetadata};
 use iceberg::{TableIdent, TableUpdate};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use self::session::{Session, Statement, Updated};
+use self::session::{ANSWER_TIMEOUT, Connected, Session, Statement, Updated};
 use super::{Catalog, Change, CommitOutcome, LoadedTable, metadata_file};
 use crate::error::{Error, Result};
 use crate::storage::Store;
@@ -61,6 +63,7 @@ pub struct SqlCatalog {
     writer: String,
     store: Store,
     file_io: FileIO,
+    answer_timeout: Duration,
     session: Mutex<Option<Session>>,
 }
 
@@ -71,17 +74,17 @@ enum Database {
 }
 
 impl Database {
-    async fn connect(&self) -> Result<Session> {
+    async fn connect(&self) -> Result<Connected> {
         match self {
-            Self::Sqlite(file) => file.connect().await.map(|connection| Session::Sqlite(Box::new(connection))),
-            Self::Postgres(server) => server.connect().await.map(|connection| Session::Postgres(Box::new(connection))),
+            Self::Sqlite(file) => file.connect().await.map(|connection| Connected::Sqlite(Box::new(connection))),
+            Self::Postgres(server) => server.connect().await.map(|connection| Connected::Postgres(Box::new(connection))),
         }
     }
 
     /// Connects to a database that need not exist yet. A server's databases are its administrator's to make.
-    async fn create(&self) -> Result<Session> {
+    async fn create(&self) -> Result<Connected> {
         match self {
-            Self::Sqlite(file) => file.create().await.map(|connection| Session::Sqlite(Box::new(connection))),
+            Self::Sqlite(file) => file.create().await.map(|connection| Connected::Sqlite(Box::new(connection))),
             Self::Postgres(_) => self.connect().await,
         }
     }
@@ -130,6 +133,7 @@ impl SqlCatalog {
             writer: String::new(),
             file_io: store.file_io(),
             store,
+            answer_timeout: ANSWER_TIMEOUT,
             session: Mutex::new(None),
         })
     }
@@ -150,7 +154,7 @@ impl SqlCatalog {
             *slot = None;
         }
         if slot.is_none() {
-            *slot = Some(self.database.connect().await?);
+            *slot = Some(Session::new(self.database.connect().await?, self.answer_timeout));
         }
         Ok(MutexGuard::map(slot, |slot| slot.as_mut().expect("connected above")))
     }
@@ -159,7 +163,7 @@ impl SqlCatalog {
     async fn prepare(&self) -> Result<MappedMutexGuard<'_, Session>> {
         let mut slot = self.session.lock().await;
         if slot.is_none() {
-            *slot = Some(self.database.create().await?);
+            *slot = Some(Session::new(self.database.create().await?, self.answer_timeout));
         }
         let mut session = MutexGuard::map(slot, |slot| slot.as_mut().expect("connected above"));
         // Asked first: a user who may write to the tables need not be one who may make any.

@@ -5,28 +5,32 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
-use super::reader::Section;
+use super::reader::{Section, Value};
 use super::{CatalogConfig, CatalogKind, database, refused, vocabulary};
 
 /// Properties beside `type`, `name`, `uri` and `warehouse`: PyIceberg's names, and whether the value is a secret.
 const PROPERTIES: &[(&str, bool)] = &[("password", true)];
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
-    if let Some(value) = catalog.require("type") {
-        match value.text().as_deref() {
-            None | Some("sql") => (),
-            Some("rest") => value.mistake("`catalog.type`: \"rest\" is not built yet; the only catalog today is \"sql\""),
-            Some(other) if let Some(reason) = refused::reason(other) => value.mistake(format!("`catalog.type`: {reason}")),
-            Some(_) => value.choice(&[("sql", ())]).unwrap_or_default(),
-        }
-    }
+    let kind = catalog.require("type").and_then(|value| kind(&value));
+    // What the uri and the warehouse should be hangs on the type.
+    let uri = catalog.require("uri").filter(|_| kind.is_some());
+    let warehouse = catalog.require("warehouse").filter(|_| kind.is_some());
     CatalogConfig {
-        kind: CatalogKind::Sql,
+        kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: catalog.require("uri").and_then(|value| value.parsed(database::uri)).unwrap_or_default(),
-        warehouse: catalog.require("warehouse").and_then(|value| value.parsed(warehouse)).unwrap_or_default(),
+        uri: uri.and_then(|value| value.parsed(database::uri)).unwrap_or_default(),
+        warehouse: warehouse.and_then(|value| value.parsed(self::warehouse)).unwrap_or_default(),
         properties: properties(catalog),
     }
+}
+
+fn kind(value: &Value<'_>) -> Option<CatalogKind> {
+    if let Some(reason) = value.text().and_then(|kind| refused::reason(&kind)) {
+        value.mistake(format!("`catalog.type`: {reason}"));
+        return None;
+    }
+    value.choice(&[("sql", CatalogKind::Sql)])
 }
 
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {

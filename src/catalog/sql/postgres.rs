@@ -8,7 +8,6 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Executor};
 
-use super::session::answered;
 use crate::error::{Error, Result};
 
 /// How long a new connection may take, with TLS and authentication.
@@ -29,7 +28,10 @@ impl Server {
     pub(super) fn new(uri: &str, password: Option<&str>) -> Result<Self> {
         let options = PgConnectOptions::from_str(uri).map_err(|_| {
             // What the driver says may repeat the address.
-            Error::setup("`catalog.uri` is no address of a PostgreSQL database", "write it as `postgresql://user@host:5432/database`")
+            Error::setup(
+                "`catalog.uri` is no address of a PostgreSQL database",
+                "write it as `postgresql://user@host:5432/database`",
+            )
         })?;
         let options = match password {
             Some(password) => options.password(password),
@@ -48,18 +50,18 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> Result<PgConnection> {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await;
-        let mut connection = match connected {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(e)) => return Err(self.failed("open", e)),
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            let mut connection = self.options.connect().await?;
+            connection.execute(LIMITS).await?;
+            Ok(connection)
+        });
+        match connected.await {
+            Ok(connected) => connected.map_err(|e| self.failed("open", e)),
             Err(_) => {
                 let waited = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
-                return Err(Error::unavailable(format!("open the catalog database `{}`", self.shown()), waited));
+                Err(Error::unavailable(format!("open the catalog database `{}`", self.shown()), waited))
             }
-        };
-        let limited = answered(async { connection.execute(LIMITS).await.map(|_| ()) }).await;
-        limited.map_err(|e| self.failed("open", e))?;
-        Ok(connection)
+        }
     }
 
     /// Says who acts: codes are those of PostgreSQL's manual, appendix A.
@@ -115,3 +117,6 @@ const INVALID_CATALOG_NAME: &str = "3D000";
 const INVALID_SCHEMA_NAME: &str = "3F000";
 const UNDEFINED_COLUMN: &str = "42703";
 const UNDEFINED_TABLE: &str = "42P01";
+
+#[cfg(test)]
+mod tests;

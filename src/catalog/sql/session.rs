@@ -11,12 +11,17 @@ use sqlx::{Connection, Row};
 use super::{postgres, sqlite};
 
 /// How long an answer is waited for. Longer than a database is told to work on one statement, so that a statement without an answer
-/// has ended by then.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// has ended by then, if it ever arrived.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 
 #[derive(Debug)]
-pub(super) enum Session {
-    // Large beside the other.
+pub(super) struct Session {
+    connection: Connected,
+    answer_timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(super) enum Connected {
     Sqlite(Box<SqliteConnection>),
     Postgres(Box<PgConnection>),
 }
@@ -44,9 +49,9 @@ pub(super) enum Updated {
 /// The same code on either connection: the drivers share names, but no trait that would let one function take both.
 macro_rules! on {
     ($session:expr, $connection:ident => $body:expr) => {
-        match $session {
-            Session::Sqlite($connection) => answered(async { $body }).await,
-            Session::Postgres($connection) => answered(async { $body }).await,
+        match &mut $session.connection {
+            Connected::Sqlite($connection) => answered($session.answer_timeout, async { $body }).await,
+            Connected::Postgres($connection) => answered($session.answer_timeout, async { $body }).await,
         }
     };
 }
@@ -60,6 +65,10 @@ macro_rules! query {
 }
 
 impl Session {
+    pub(super) fn new(connection: Connected, answer_timeout: Duration) -> Self {
+        Self { connection, answer_timeout }
+    }
+
     /// Whether the other end still answers.
     pub(super) async fn ping(&mut self) -> sqlx::Result<()> {
         on!(self, connection => connection.ping().await)
@@ -82,14 +91,17 @@ impl Session {
 
     /// Runs one update, and says what is known of it.
     pub(super) async fn update(&mut self, statement: Statement<'_>) -> Updated {
-        match self {
-            Self::Sqlite(connection) => update_in_a_file(connection, statement).await,
+        match &mut self.connection {
+            Connected::Sqlite(connection) => update_in_a_file(connection, statement).await,
             // The statement is its own transaction: there is no commit whose answer could be lost apart from it.
-            Self::Postgres(connection) => match answered(query!(statement).execute(&mut **connection)).await {
-                Ok(done) => Updated::Rows(done.rows_affected()),
-                Err(e) if postgres::is_undone(&e) => Updated::Not(e),
-                Err(e) => Updated::Perhaps(e),
-            },
+            Connected::Postgres(connection) => {
+                let update = query!(statement).execute(&mut **connection);
+                match answered(self.answer_timeout, update).await {
+                    Ok(done) => Updated::Rows(done.rows_affected()),
+                    Err(e) if postgres::is_undone(&e) => Updated::Not(e),
+                    Err(e) => Updated::Perhaps(e),
+                }
+            }
         }
     }
 
@@ -127,9 +139,9 @@ async fn update_in_a_file(connection: &mut SqliteConnection, statement: Statemen
 }
 
 /// Ends the wait for an answer that does not come.
-pub(super) async fn answered<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    tokio::time::timeout(ANSWER_TIMEOUT, work).await.unwrap_or_else(|_| {
-        let waited = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+async fn answered<T>(timeout: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
+        let waited = format!("no answer within {} s", timeout.as_secs());
         Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, waited)))
     })
 }

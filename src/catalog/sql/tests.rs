@@ -56,7 +56,7 @@ async fn passes_the_contract_on_a_write_ahead_log() {
 }
 
 /// Java's tables before views, and PyIceberg's up to 0.11.
-const V0: &str = "CREATE TABLE iceberg_tables (catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, \
+pub(super) const V0: &str = "CREATE TABLE iceberg_tables (catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, \
     table_name VARCHAR(255) NOT NULL, metadata_location VARCHAR(1000), previous_metadata_location VARCHAR(1000), \
     PRIMARY KEY (catalog_name, table_namespace, table_name))";
 
@@ -125,7 +125,7 @@ async fn what_is_no_database_is_the_owners_to_fix() {
 
 #[tokio::test]
 async fn other_uris_are_refused() {
-    for uri in ["postgresql://u@h/d", "sqlite:relative.db", "sqlite://", "/x.db"] {
+    for uri in ["mysql://u@h/d", "sqlite:relative.db", "sqlite://", "/x.db"] {
         let error = SqlCatalog::open("demo", uri, None, "file:///w", Store::new()).unwrap_err();
         assert_eq!(error.exit_code(), 78, "{uri}");
     }

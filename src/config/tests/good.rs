@@ -263,3 +263,16 @@ fn secrets_are_not_shown() {
     let shown = format!("{config:?}");
     assert!(shown.contains("\"sasl.password\": \"***\"") && !shown.contains("hunter2") && shown.contains("\"me\""), "{shown}");
 }
+
+/// PyIceberg's addresses name SQLAlchemy's driver.
+#[test]
+fn databases() {
+    let uri = |uri: &str| parse(&small("sqlite:///w/catalog.db", uri)).catalog.uri;
+    assert_eq!(
+        uri("postgresql://me@db.example:5433/lake?sslmode=verify-full"),
+        "postgresql://me@db.example:5433/lake?sslmode=verify-full"
+    );
+    assert_eq!(uri("postgresql+psycopg2://me@db/lake"), "postgresql://me@db/lake");
+    assert_eq!(uri("postgres://db/lake"), "postgresql://db/lake");
+    assert_eq!(uri("sqlite://catalog.db"), "sqlite://catalog.db");
+}

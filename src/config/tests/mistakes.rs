@@ -13,8 +13,8 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
         mirror_group = "yes"
         enable.auto.commit = true
         [catalog]
-        type = "rest"
-        uri = "postgres://db"
+        type = "sql"
+        uri = "mysql://db"
         warehouse = "s3://bucket"
         [table]
         name = "articles"
@@ -32,8 +32,7 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
     line 7: `kafka.start`: `erliest` is not a place to start; did you mean `earliest`?
     line 8: unknown value `yes` for `kafka.mirror_group`; expected `true` or `false`
     line 9: `enable.auto.commit` cannot be set in [kafka]: offsets are kept in the table and nowhere else
-    line 11: `catalog.type`: "rest" is not built yet; the only catalog today is "sql"
-    line 12: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
+    line 12: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db"
     line 13: `catalog.warehouse`: "s3://bucket" is not a local place, the only kind today; write "file:///absolute/path"
     line 15: `table.name`: `articles` is not a table name; write it with its namespace, as in `news.articles`
     line 16: `table.columns.type`: unknown type `strng`; did you mean `string`?
@@ -168,9 +167,36 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "file://warehouse")), @r#"line 10: `catalog.warehouse`: "file://warehouse" has no absolute path; write "file:///absolute/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "s3://bucket/x")), @r#"line 10: `catalog.warehouse`: "s3://bucket/x" is not a local place, the only kind today; write "file:///absolute/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
-    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
+    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; expected `sql`");
+}
+
+#[test]
+fn wrong_databases() {
+    let database = |uri: &str| mistakes(&small("sqlite:///w/catalog.db", uri));
+    insta::assert_snapshot!(database("postgresql://me:s3cret@db/lake"), @r#"line 9: `catalog.uri`: holds a password; leave it out, and write `password = "env:NAME"` or set PGPASSWORD"#);
+    insta::assert_snapshot!(database("postgresql://db"), @r#"line 9: `catalog.uri`: names no host or no database; write "postgresql://user@host:5432/database""#);
+    insta::assert_snapshot!(database("postgresql:///lake"), @r#"line 9: `catalog.uri`: names no host or no database; write "postgresql://user@host:5432/database""#);
+    insta::assert_snapshot!(database("postgresql://me@db/lake?password=s3cret"), @"line 9: `catalog.uri`: has an option behind its `?` that is not known; there are sslmode, sslrootcert, sslcert, sslkey");
+    insta::assert_snapshot!(database("postgresql://me@db/lake?sslmode=on"), @"line 9: `catalog.uri`: has an unknown `sslmode`; there are disable, allow, prefer, require, verify-ca, verify-full");
+}
+
+/// Each names where the same tables can be reached, and nothing is said of the address that goes with the type.
+#[test]
+fn catalogs_that_are_refused() {
+    let kind = |kind: &str| {
+        mistakes(&small(
+            "type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"",
+            &format!("type = \"{kind}\"\nuri = \"thrift://h:9083\""),
+        ))
+    };
+    insta::assert_snapshot!(kind("hive"), @"");
+    insta::assert_snapshot!(kind("Glue"), @"");
+    insta::assert_snapshot!(kind("dynamodb"), @"");
+    insta::assert_snapshot!(kind("s3tables"), @"");
+    insta::assert_snapshot!(kind("hadoop"), @"");
+    insta::assert_snapshot!(kind("nessie"), @"");
 }
 
 #[test]
