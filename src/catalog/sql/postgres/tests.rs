@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use iceberg::{NamespaceIdent, TableIdent};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{ConnectOptions, Executor};
 use tempfile::TempDir;
 use uuid::Uuid;
 
