@@ -12,6 +12,7 @@ pub mod run;
 pub mod status;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ impl Failed {
 }
 
 /// Reads and checks a job file. `env` looks up a variable.
-pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config> {
     let file = path.display().to_string();
     let unusable = |message: String| Error::Job { file: file.clone(), mistakes: Mistakes(vec![Mistake { line: None, message }]) };
     let mut text = String::new();
