@@ -30,11 +30,11 @@ fn a_variable_that_is_no_text() {
     let place = Place::without_broker();
     let mut shell = Command::new("sh");
     shell.args(["-c", r"BROKER=$(printf '\351') exec tidegate init job.toml"]);
-    assert_snapshot!(place.start_command(shell).answer(), @r"
+    assert_snapshot!(place.start_command(shell).answer(), @r#"
     exit code: 78
     ----- stdout -----
     ----- stderr -----
     error: job file `job.toml` is not usable
-      line 5: `kafka.bootstrap.servers`: environment variable `BROKER` is not UTF-8 text; set it to text that is
-    ");
+      line 5: `kafka."bootstrap.servers"`: environment variable `BROKER` is not UTF-8 text; set it to text that is
+    "#);
 }
