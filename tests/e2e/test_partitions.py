@@ -53,6 +53,7 @@ def test_each_transform_is_sparks(make_job, version):
     job.topic.send([spread(number, 2) for number in range(0, 6, 2)])
     assert job.go()["records"]["updated"] == 3
     differs = " OR ".join(f"NOT (_partition.{field} <=> {value})" for field, value in TRANSFORMS.values())
-    name = f"{job.warehouse.catalog}.{job.table}"
+    catalog = job.warehouse.catalog
+    name, differs = f"{catalog}.{job.table}", differs.replace("system.", f"{catalog}.system.")
     assert job.warehouse.sql(f"SELECT id, _partition FROM {name} WHERE {differs}") == []
     assert job.warehouse.sql(f"SELECT count(*) AS rows FROM {name}") == [{"rows": 7}]
