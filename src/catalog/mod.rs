@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod metadata_file;
+pub mod rest;
 pub mod sql;
 
 use std::fmt;
@@ -14,7 +15,11 @@ use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataRef};
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
+use self::rest::RestCatalog;
+use self::sql::SqlCatalog;
+use crate::config::{CatalogConfig, CatalogKind};
 use crate::error::{BoxError, Result};
+use crate::storage::Store;
 
 /// One table as a catalog shows it at one moment.
 #[derive(Debug, Clone)]
@@ -60,9 +65,70 @@ pub trait Catalog: Send + Sync + fmt::Debug {
     /// left as it is.
     fn create(&self, table: &TableIdent, metadata: TableMetadata) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Location that a new table gets where the job names none.
+    /// Location that a new table gets; empty where the server chooses.
     fn default_location(&self, table: &TableIdent) -> String;
 
     /// Swaps the head: compare-and-swap against `change.base`. Never retries by itself.
     fn swap(&self, change: &Change) -> impl Future<Output = CommitOutcome> + Send;
+}
+
+/// The catalog that a job file names.
+#[derive(Debug)]
+pub enum AnyCatalog {
+    /// `type = "sql"`.
+    Sql(Box<SqlCatalog>),
+    /// `type = "rest"`.
+    Rest(Box<RestCatalog>),
+}
+
+impl AnyCatalog {
+    /// Asks it nothing yet. `writer`: who the metadata files tell that wrote them, where we write them.
+    pub(crate) fn open(config: &CatalogConfig, writer: &str, store: &Store) -> Result<Self> {
+        Ok(match config.kind {
+            CatalogKind::Sql => {
+                let password = config.properties.get("password").map(String::as_str);
+                let catalog = SqlCatalog::open(&config.name, &config.uri, password, &config.warehouse, store.clone())?;
+                Self::Sql(Box::new(catalog.written_by(writer)))
+            }
+            CatalogKind::Rest => Self::Rest(Box::new(RestCatalog::open(config, store)?)),
+        })
+    }
+
+    /// What it is, in words; asks a server, looks at no table.
+    pub(crate) async fn describe(&self) -> Result<String> {
+        match self {
+            Self::Sql(catalog) => Ok(catalog.describe()),
+            Self::Rest(catalog) => catalog.describe().await,
+        }
+    }
+}
+
+impl Catalog for AnyCatalog {
+    async fn load(&self, table: &TableIdent) -> Result<Option<LoadedTable>> {
+        match self {
+            Self::Sql(catalog) => catalog.load(table).await,
+            Self::Rest(catalog) => catalog.load(table).await,
+        }
+    }
+
+    async fn create(&self, table: &TableIdent, metadata: TableMetadata) -> Result<bool> {
+        match self {
+            Self::Sql(catalog) => catalog.create(table, metadata).await,
+            Self::Rest(catalog) => catalog.create(table, metadata).await,
+        }
+    }
+
+    fn default_location(&self, table: &TableIdent) -> String {
+        match self {
+            Self::Sql(catalog) => catalog.default_location(table),
+            Self::Rest(catalog) => catalog.default_location(table),
+        }
+    }
+
+    async fn swap(&self, change: &Change) -> CommitOutcome {
+        match self {
+            Self::Sql(catalog) => catalog.swap(change).await,
+            Self::Rest(catalog) => catalog.swap(change).await,
+        }
+    }
 }

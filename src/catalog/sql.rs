@@ -143,6 +143,15 @@ impl SqlCatalog {
         Self { writer: writer.to_owned(), ..self }
     }
 
+    /// Where it is, in words.
+    pub(crate) fn describe(&self) -> String {
+        let kind = match self.database {
+            Database::Sqlite(_) => "SQLite",
+            Database::Postgres(_) => "PostgreSQL",
+        };
+        format!("`{}` in {kind} database `{}`", self.name, self.database.shown())
+    }
+
     /// The one connection, which must lead to an existing database. One that stood idle while a batch was written may be gone; that is
     /// found out here, where nothing was asked yet, and not by a commit.
     async fn session(&self) -> Result<MappedMutexGuard<'_, Session>> {

@@ -60,6 +60,13 @@ impl Checked {
     /// Answers the job's state, where a run could begin from it.
     async fn add_tables(&mut self, config: &Config, tables: &Tables) -> Option<State> {
         let mut state = None;
+        let catalog = tables.catalog.describe().await;
+        let reached = catalog.is_ok();
+        self.add("catalog", catalog);
+        if !reached {
+            // Whatever else is asked of it says the same.
+            return None;
+        }
         match load_table(&tables.catalog, config).await {
             Ok(table) => {
                 self.add("table", describe(config, &tables.store, &table));

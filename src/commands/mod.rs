@@ -18,8 +18,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::catalog::sql::SqlCatalog;
-use crate::config::{CatalogConfig, CatalogKind, Config};
+use crate::catalog::AnyCatalog;
+use crate::config::Config;
 use crate::error::{Error, Mistake, Mistakes, Result};
 use crate::job::queue_bytes;
 use crate::job::settle::group;
@@ -36,7 +36,7 @@ pub struct Tables {
     /// Every byte goes through it.
     pub store: Store,
     /// The door to the heads of the job's tables.
-    pub catalog: SqlCatalog,
+    pub catalog: AnyCatalog,
 }
 
 /// What a command answers that fails. Its JSON form is a contract.
@@ -74,10 +74,8 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<C
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let store = Store::new();
-    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, properties } = &config.catalog;
-    let password = properties.get("password").map(String::as_str);
-    let catalog = SqlCatalog::open(name, uri, password, warehouse, store.clone())?.written_by(&config.name);
+    let store = Store::with(config.catalog.properties.clone());
+    let catalog = AnyCatalog::open(&config.catalog, &config.name, &store)?;
     Ok(Tables { store, catalog })
 }
 

@@ -6,21 +6,24 @@ use std::collections::BTreeMap;
 
 use super::nearest::nearest;
 use super::reader::{Section, Value};
-use super::{CatalogConfig, CatalogKind, database, refused, vocabulary};
-
-/// Properties beside `type`, `name`, `uri` and `warehouse`: PyIceberg's names, and whether the value is a secret.
-const PROPERTIES: &[(&str, bool)] = &[("password", true)];
+use super::stores::warehouse;
+use super::{CatalogConfig, CatalogKind, database, refused, rest, stores, vocabulary};
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
     let kind = catalog.require("type").and_then(|value| kind(&value));
+    let rest = kind == Some(CatalogKind::Rest);
     // What the uri and the warehouse should be hangs on the type.
     let uri = catalog.require("uri").filter(|_| kind.is_some());
-    let warehouse = catalog.require("warehouse").filter(|_| kind.is_some());
+    let place = match rest {
+        // A server may have one warehouse only.
+        true => catalog.get("warehouse").and_then(|value| value.name()),
+        false => catalog.require("warehouse").filter(|_| kind.is_some()).and_then(|value| value.parsed(warehouse)),
+    };
     CatalogConfig {
         kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: uri.and_then(|value| value.parsed(database::uri)).unwrap_or_default(),
-        warehouse: warehouse.and_then(|value| value.parsed(self::warehouse)).unwrap_or_default(),
+        uri: uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default(),
+        warehouse: place.unwrap_or_default(),
         properties: properties(catalog),
     }
 }
@@ -30,17 +33,16 @@ fn kind(value: &Value<'_>) -> Option<CatalogKind> {
         value.mistake(format!("`catalog.type`: {reason}"));
         return None;
     }
-    value.choice(&[("sql", CatalogKind::Sql)])
+    value.choice(&[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)])
 }
 
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        if PROPERTIES.iter().any(|(known, _)| *known == name) {
+        if known().any(|known| known == name) || name.strip_prefix(rest::HEADER).is_some_and(|header| !header.is_empty()) {
             found.extend(value.property().map(|text| (name, text)));
         } else {
-            let known = PROPERTIES.iter().map(|(known, _)| *known);
-            match nearest(&name, known) {
+            match nearest(&name, known()) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.line),
             }
@@ -49,32 +51,6 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     found
 }
 
-/// A URI under which Iceberg finds the files from any directory.
-fn warehouse(place: &str) -> Result<String, String> {
-    if place.contains('?')
-        || place.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
-    {
-        // The value is not repeated: it can hold a key or a password.
-        return Err(String::from(
-            "holds a `?` or, before its path, a `@`; keys and passwords have no place in it, as tables keep it",
-        ));
-    }
-    let path = match place.strip_prefix("file:") {
-        None if place.starts_with('/') => place,
-        Some(rest) if rest.starts_with("///") => &rest[2..],
-        Some(rest) if rest.starts_with('/') && !rest.starts_with("//") => rest,
-        Some(_) => return Err(format!("\"{place}\" has no absolute path; write \"file:///absolute/path\"")),
-        None if place.contains("://") => {
-            return Err(format!("\"{place}\" is not a local place, the only kind today; write \"file:///absolute/path\""));
-        }
-        None => {
-            return Err(format!("\"{place}\" is a relative path; write \"file://${{PWD}}/{}\"", place.trim_start_matches("./")));
-        }
-    };
-    let path = path.trim_end_matches('/');
-    if path.is_empty() {
-        return Err(format!("\"{place}\" is the root of the file system; name a folder in it"));
-    }
-    // `file:/a` keeps its spelling: paths are compared exactly as manifests hold them.
-    Ok(if place.starts_with("file:/") && !place.starts_with("file://") { format!("file:{path}") } else { format!("file://{path}") })
+fn known() -> impl Iterator<Item = &'static str> {
+    [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten().map(|(known, _)| *known)
 }

@@ -12,7 +12,9 @@ mod nearest;
 mod properties;
 mod reader;
 mod refused;
+mod rest;
 mod sections;
+mod stores;
 mod table;
 mod transforms;
 mod types;
@@ -327,9 +329,10 @@ pub struct CatalogConfig {
     pub kind: CatalogKind,
     /// Name of the catalog: in an SQL catalog the one under which tables are kept (`catalog_name`).
     pub name: String,
-    /// Where it is: `postgresql://user@host:port/database`, `sqlite:///absolute/path` or `sqlite://relative/path`.
+    /// Where it is: `postgresql://user@host:port/database`, `sqlite:///absolute/path` or `sqlite://relative/path`; a REST catalog's
+    /// server.
     pub uri: String,
-    /// Root under which new tables get their location, as a URI.
+    /// Root under which new tables get their location, as a URI; the name or location of one of a REST server's warehouses, or empty.
     pub warehouse: String,
     /// Properties of the catalog and of its stores, by the names that PyIceberg gave them.
     pub properties: BTreeMap<String, String>,
@@ -340,6 +343,8 @@ pub struct CatalogConfig {
 pub enum CatalogKind {
     /// Iceberg's SQL catalog (Java: JdbcCatalog, PyIceberg: SqlCatalog).
     Sql,
+    /// A server that speaks Iceberg's REST protocol.
+    Rest,
 }
 
 /// `[table]`.

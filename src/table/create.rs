@@ -39,17 +39,17 @@ pub(crate) struct Created {
 /// Creates the job's table, or says how the one that is there differs. One that does not fit the job is an error.
 pub(crate) async fn init(config: &Config, catalog: &impl Catalog) -> Result<Created> {
     let table = table_ident(config);
+    let mut created = false;
     let wanted = if config.table.columns.is_empty() {
         None
     } else {
         let wanted = new_table(config, catalog.default_location(&table))?;
         // A table that the job could not run on is not made either.
         fit(config, &wanted)?;
-        if catalog.create(&table, wanted.clone()).await? {
-            return Ok(Created { table, location: wanted.location().to_owned(), already_there: false, differences: Vec::new() });
-        }
+        created = catalog.create(&table, wanted.clone()).await?;
         Some(wanted)
     };
+    // A server may have made something else of it.
     let Some(found) = catalog.load(&table).await? else {
         return Err(Error::setup(
             format!("table `{table}` does not exist, and the job file has no columns to make it from"),
@@ -60,7 +60,7 @@ pub(crate) async fn init(config: &Config, catalog: &impl Catalog) -> Result<Crea
     Ok(Created {
         table,
         location: found.metadata.location().to_owned(),
-        already_there: true,
+        already_there: !created,
         differences: wanted.map(|wanted| differences(config, &wanted, &found.metadata)).unwrap_or_default(),
     })
 }

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::super::contract::{append, committed, contract, load, metadata, on_base, set};
+use super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base, set};
 use super::super::{Catalog, Change, CommitOutcome};
 use super::SqlCatalog;
 use crate::error::Error;
@@ -68,6 +68,15 @@ async fn passes_the_contract_on_tables_without_types() {
     contract("top", || open(folder.path())).await;
     let columns = "SELECT group_concat(name) FROM pragma_table_info('iceberg_tables')";
     assert!(!text(folder.path(), columns).await.contains("iceberg_type"), "the schema stays as it was found");
+}
+
+#[tokio::test]
+async fn a_table_made_again_is_another() {
+    let folder = TempDir::new().unwrap();
+    a_replaced_base_is_refused(&open(folder.path()), "again", async |_: &TableIdent| {
+        sql(folder.path(), "DELETE FROM iceberg_tables").await;
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::proxy::{Proxy, Trick};
-use super::super::super::contract::{append, committed, contract, load, metadata, on_base, server};
+use super::super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base, server};
 use super::super::super::{Catalog, Change, CommitOutcome, LoadedTable};
 use super::super::SqlCatalog;
 use crate::error::Error;
@@ -113,6 +113,25 @@ async fn head(catalog: &SqlCatalog) -> Option<i64> {
 async fn passes_the_contract() {
     let place = Place::new().await;
     contract("top.inner", || place.open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn passes_the_contract_with_its_files_in_s3() {
+    let place = Place::new().await;
+    let properties = server("versitygw");
+    let warehouse = format!("{}/{}", properties["warehouse"], place.database);
+    let store = Store::with(properties);
+    let uri = place.uri("tidegate", &place.address);
+    contract("top", || SqlCatalog::open("demo", &uri, Some(&place.password), &warehouse, store.clone()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_table_made_again_is_another() {
+    let place = Place::new().await;
+    a_replaced_base_is_refused(&place.open(), "again", async |_: &TableIdent| {
+        place.sql("DELETE FROM iceberg_tables").await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
