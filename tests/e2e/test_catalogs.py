@@ -11,7 +11,7 @@ from stores import BucketWarehouse
 
 from jobs import Job
 
-# PyIceberg and Spark keep a token for a while; the job must get along with one that ends sooner than its runs.
+# A job must get along with tokens that end sooner than its runs.
 TOKEN_LIFETIME_S = 30
 
 
