@@ -1,9 +1,11 @@
 """Whole jobs on REST catalogs whose files are in S3, read by Spark and PyIceberg through the same catalog."""
 
 import uuid
+from urllib.parse import urlsplit
 
 import pytest
 from articles import Feed
+from faults.proxy import Proxy
 from pyiceberg.catalog.rest import RestCatalog
 from readers import Warehouse
 from servers import Server
@@ -136,3 +138,19 @@ def test_runs_that_are_killed_in_a_rest_catalog_lose_and_double_nothing(job):
     feed.send(10)
     job.run()
     job.verify()
+
+
+def test_an_answer_that_is_lost_after_the_commit_costs_nothing(job):
+    feed = Feed(job.topic, minutes_per_record=0.05)
+    job.init()
+    feed.send(60)
+    job.go(readers=["pyiceberg"])
+    address = urlsplit(job.warehouse.server.facts["uri"]).netloc
+    proxy = Proxy()
+    proxy.lead_to(address)
+    job.path.write_text(job.path.read_text().replace(address, proxy.address))
+    feed.send(60)
+    proxy.lose(request=b'"requirements"', answer=b"HTTP/1.1 200")
+    job.go()
+    assert proxy.lost == 1
+    job.nothing_new()

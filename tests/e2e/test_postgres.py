@@ -8,6 +8,7 @@ import psycopg2
 import pyarrow
 import pytest
 from articles import Feed, article
+from faults.proxy import Proxy
 from pyiceberg.catalog.sql import SqlCatalog
 from readers import Warehouse
 from servers import Server
@@ -140,6 +141,23 @@ def test_the_servers_death_is_temporary_and_loses_nothing(job, postgres):
     finally:
         postgres.start()
     job.go()
+
+
+def test_an_answer_that_is_lost_after_the_commit_costs_nothing(job):
+    feed = Feed(job.topic, minutes_per_record=0.05)
+    job.init()
+    feed.send(60)
+    job.go(readers=["pyiceberg"])
+    proxy = Proxy()
+    proxy.lead_to(job.warehouse.server)
+    text = job.path.read_text().replace(job.warehouse.server, proxy.address)
+    # What is encrypted cannot be told apart.
+    job.path.write_text(text.replace("sslmode=require", "sslmode=disable"))
+    feed.send(60)
+    proxy.lose(answer=b"UPDATE 1\0")
+    job.go()
+    assert proxy.lost == 1
+    job.nothing_new()
 
 
 def test_a_password_in_the_environment(job):
