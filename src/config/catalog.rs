@@ -29,10 +29,7 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
 }
 
 fn kind(value: &Value<'_>) -> Option<CatalogKind> {
-    if let Some(reason) = value.text().and_then(|kind| refused::reason(&kind)) {
-        value.mistake(format!("`catalog.type`: {reason}"));
-        return None;
-    }
+    value.parsed(|kind| refused::reason(kind).map_or(Ok(()), Err))?;
     value.choice(&[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)])
 }
 
