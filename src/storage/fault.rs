@@ -82,7 +82,8 @@ pub(super) fn trouble(error: &object_store::Error) -> Trouble {
         Some((401, _)) => Trouble::Expired,
         // An answer to HEAD says no more than its status.
         Some((400 | 403, body)) if body.is_empty() || EXPIRED.iter().any(|text| body.contains(text)) => Trouble::Expired,
-        Some((501, _)) => Trouble::Unknown,
+        // What a store answers with 501 arrives as 405.
+        Some((405, _)) => Trouble::Unknown,
         _ => Trouble::Other,
     }
 }
@@ -141,6 +142,9 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 
 fn fault_of_store(error: &object_store::Error) -> Option<Fault> {
     const CLOCK: &str = "the clock of this machine and the store's differ too much";
+    const NOBODY: &str = "neither the job file nor the environment gives credentials, and this machine's metadata service has none";
+    // What servers that give out tokens answer with 400.
+    const TOKENS: [&str; 4] = ["invalid_client", "invalid_grant", "unauthorized_client", "InvalidIdentityToken"];
     let text = texts(error);
     let says = |code: &str| text.contains(code);
     match error {
@@ -160,6 +164,8 @@ fn fault_of_store(error: &object_store::Error) -> Option<Fault> {
                 "the server's certificate is not trusted; `catalog.\"ssl.cabundle\"` names authorities of your own",
             )));
         }
+        _ if says("metadata.google.internal") || says("169.254.169.254") => return Some(Fault::Denied(Some(NOBODY))),
+        _ if TOKENS.iter().any(|code| says(code)) => return Some(Fault::Denied(None)),
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             return Some(Fault::Denied(None));
         }
@@ -176,10 +182,13 @@ fn fault_of_store(error: &object_store::Error) -> Option<Fault> {
             "the file was cut or replaced after it was written; restore it, or roll the table back",
         )),
         408 | 429 => None,
-        400..=499 | 501 => Some(Fault::Refused(answer.to_string())),
+        400..=499 => Some(Fault::Refused(answer.to_string())),
         _ => None,
     }
 }
+
+/// Characters of an answer in no known form that a message repeats.
+const BODY_SHOWN: usize = 200;
 
 /// An answer of a store that is no success.
 struct Answer {
@@ -196,7 +205,10 @@ impl std::fmt::Display for Answer {
         match (field("Code"), field("Message")) {
             (Some(code), Some(message)) => write!(f, "{} {code}: {message}", self.status),
             (Some(code), None) => write!(f, "{} {code}", self.status),
-            _ => write!(f, "{}", self.status),
+            _ => {
+                let start: String = self.body.chars().take(BODY_SHOWN).filter(|c| !c.is_control()).collect();
+                write!(f, "{} {start}", self.status)
+            }
         }
     }
 }

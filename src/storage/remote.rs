@@ -152,11 +152,16 @@ impl Remote {
     /// Whether a file holds just this; none where there is no file.
     async fn holds(&self, location: &Path, content: &PutPayload) -> Result<Option<bool>> {
         let length = u64::try_from(content.content_length()).expect("a payload fits into memory");
-        match self.size(location).await? {
-            Some(size) if size == length => {}
-            size => return Ok(size.map(|_| false)),
-        }
-        let found = self.ask(|| async { self.bucket.get(location).await?.bytes().await }).await?;
+        let look = || async {
+            let found = self.bucket.get(location).await?;
+            if found.meta.size == length { found.bytes().await.map(Some) } else { Ok(None) }
+        };
+        let found = match self.ask(look).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Some(false)),
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let mut rest = found.as_ref();
         for part in content.iter() {
             let Some(after) = rest.strip_prefix(part.as_ref()) else { return Ok(Some(false)) };

@@ -77,8 +77,12 @@ impl HttpService for Counted {
         // Never the query: it can hold a signature.
         let at = format!("{}{}", request.uri().authority().map_or("", |at| at.as_str()), request.uri().path());
         self.counts.sent(kind, u64::try_from(request.body().content_length()).unwrap_or(u64::MAX));
-        let answer = self.client.execute(request).await;
-        match &answer {
+        let mut answer = self.client.execute(request).await;
+        match &mut answer {
+            // What a store does not know it will not know in a second either, but the client tries every 5xx again.
+            Ok(answer) if answer.status().as_u16() == 501 => {
+                *answer.status_mut() = reqwest::StatusCode::METHOD_NOT_ALLOWED;
+            }
             Ok(answer) if matches!(answer.status().as_u16(), 408 | 429 | 500..) => {
                 self.counts.failed();
                 tracing::info!(status = answer.status().as_u16(), %method, at, "a store asks to try again");
@@ -105,7 +109,8 @@ fn kind(request: &HttpRequest) -> Kind {
         "GET" if asks("list-type") || query.contains("comp=list") => Kind::List,
         "GET" => Kind::Get,
         "DELETE" => Kind::Delete,
-        "POST" if asks("delete") => Kind::Delete,
+        // Both delete many at once.
+        "POST" if asks("delete") || query.contains("comp=batch") => Kind::Delete,
         _ => Kind::Put,
     }
 }
