@@ -49,7 +49,7 @@ class Proxy:
         self.delay_s = seconds
 
     def lose(self, request=b"", answer=b""):
-        """Resets in place of the next chunk of an answer with `answer` in it, after a request with `request`."""
+        """Resets in place of the next chunk of an answer with `answer`, after a request with `request`."""
         self.losing = (request, answer)
 
     def cut(self, refuse=False):
