@@ -22,6 +22,8 @@ class Proxy:
         self.target = None
         self.delay_s = 0.0
         self.refusing = False
+        self.losing = None
+        self.lost = 0
         self.writers = set()
         self.loop = asyncio.new_event_loop()
         self.flowing = asyncio.Event()
@@ -45,6 +47,10 @@ class Proxy:
     def delay(self, seconds):
         """Each chunk of 16 KiB waits so long."""
         self.delay_s = seconds
+
+    def lose(self, request=b"", answer=b""):
+        """Resets in place of the next chunk of an answer with `answer`, after a request with `request`."""
+        self.losing = (request, answer)
 
     def cut(self, refuse=False):
         """Resets all connections; new ones too if `refuse`."""
@@ -77,12 +83,29 @@ class Proxy:
             return
         pair = {writer, up_writer}
         self.writers |= pair
-        await asyncio.gather(self.pump(reader, up_writer), self.pump(up_reader, writer))
+        await asyncio.gather(self.pump(reader, up_writer), self.pump(up_reader, writer, answers=True))
         self.writers -= pair
 
-    async def pump(self, reader, writer):
+    def is_lost(self, chunk, answers):
+        if self.losing is None:
+            return False
+        request, answer = self.losing
+        if not answers:
+            if request and request in chunk:
+                self.losing = (b"", answer)
+            return False
+        lost = not request and answer in chunk
+        if lost:
+            self.losing = None
+            self.lost += 1
+        return lost
+
+    async def pump(self, reader, writer, answers=False):
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK):
+                if self.is_lost(chunk, answers):
+                    reset(writer)
+                    return
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await self.flowing.wait()

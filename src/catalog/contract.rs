@@ -3,7 +3,8 @@
 //! The suite opens clients of its own, so that writers meet at the server and not in one client's lock. It expects a server that
 //! answers: outcomes that are unclear are for tests that break the server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use iceberg::spec::{
     FormatVersion, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference, SnapshotRetention, SortOrder,
@@ -27,9 +28,8 @@ pub(crate) async fn contract<C: Catalog + 'static>(namespace: &str, open: impl F
 
 async fn created_once(catalog: &impl Catalog, table: &TableIdent) {
     let other = TableIdent::new(NamespaceIdent::new("no_such_namespace".into()), table.name().to_owned());
-    let first = metadata(catalog, table);
-    assert!(catalog.create(table, first).await.unwrap(), "the first creation makes the table");
-    // A server draws it.
+    assert!(catalog.create(table, metadata(catalog, table)).await.unwrap(), "the first creation makes the table");
+    // A server that makes the metadata draws the UUID, too.
     let uuid = load(catalog, table).await.metadata.uuid();
     assert!(!catalog.create(table, metadata(catalog, table)).await.unwrap(), "the second leaves it as it is");
     let loaded = load(catalog, table).await;
@@ -122,6 +122,19 @@ async fn a_dropped_base_is_refused(catalog: &impl Catalog, table: &TableIdent) {
     assert!(catalog.load(&gone).await.unwrap().is_none());
 }
 
+/// The table is dropped, and another of its name made, between load and swap: the new one must stay as it is.
+pub(crate) async fn a_replaced_base_is_refused(catalog: &impl Catalog, namespace: &str, drop: impl AsyncFnOnce(&TableIdent)) {
+    let table = table(namespace, "replaced");
+    let base = create(catalog, &table).await;
+    drop(&table).await;
+    assert!(catalog.load(&table).await.unwrap().is_none(), "it is dropped");
+    let next = create(catalog, &table).await;
+    assert_ne!(next.metadata.uuid(), base.metadata.uuid());
+    refused(catalog.swap(&Change { requirements: on_base(&base), updates: append(&base, 1), base }).await);
+    let head = load(catalog, &table).await;
+    assert_eq!((&head.metadata_location, head.metadata.snapshots().count()), (&next.metadata_location, 0));
+}
+
 async fn one_winner_a_round<C: Catalog + 'static>(open: &impl Fn() -> C, table: &TableIdent) {
     const WRITERS: usize = 8;
     const ROUNDS: usize = 10;
@@ -157,6 +170,19 @@ async fn one_winner_a_round<C: Catalog + 'static>(open: &impl Fn() -> C, table: 
         assert_eq!(head.metadata.current_snapshot_id(), Some(winner));
         assert_eq!(head.metadata.snapshots().count(), round + 1, "one snapshot a round");
     }
+}
+
+/// What `scripts/servers up NAME` printed of a server that it started for this test run.
+///
+/// # Panics
+/// Where there is none: a test that cannot run has failed.
+pub(crate) fn server(name: &str) -> BTreeMap<String, String> {
+    let hint = "run the tests by `scripts/servers with -- cargo test`";
+    #[expect(clippy::disallowed_methods, reason = "who runs the tests says so where the servers are")]
+    let folder = std::env::var_os("TIDEGATE_TEST_SERVERS").unwrap_or_else(|| panic!("this test needs a {name}: {hint}"));
+    let facts = std::fs::read_to_string(Path::new(&folder).join(name).join("facts"));
+    let facts = facts.unwrap_or_else(|e| panic!("this test needs a {name} ({e}): {hint}"));
+    facts.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn table(namespace: &str, name: &str) -> TableIdent {

@@ -17,7 +17,7 @@ use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
 use self::rest::RestCatalog;
 use self::sql::SqlCatalog;
-use crate::config::{CatalogConfig, CatalogKind, nearest_name};
+use crate::config::{CatalogConfig, CatalogKind};
 use crate::error::{BoxError, Error, Result};
 use crate::storage::Store;
 
@@ -61,6 +61,11 @@ pub trait Catalog: Send + Sync + fmt::Debug {
     /// The table now; none where catalog or namespace has no such table.
     fn load(&self, table: &TableIdent) -> impl Future<Output = Result<Option<LoadedTable>>> + Send;
 
+    /// The table of the same namespace whose name is the nearest, where the catalog can list them.
+    fn nearest(&self, _table: &TableIdent) -> impl Future<Output = Result<Option<TableIdent>>> + Send {
+        async { Ok(None) }
+    }
+
     /// Creates the table (and its namespace where missing) from metadata without snapshots. `false`: it exists already and was
     /// left as it is.
     fn create(&self, table: &TableIdent, metadata: TableMetadata) -> impl Future<Output = Result<bool>> + Send;
@@ -96,29 +101,20 @@ impl AnyCatalog {
     pub(crate) fn open(config: &CatalogConfig, writer: &str, store: &Store) -> Result<Self> {
         Ok(match config.kind {
             CatalogKind::Sql => {
-                let catalog = SqlCatalog::open(&config.name, &config.uri, &config.warehouse, store.clone())?;
+                let password = config.properties.get("password").map(String::as_str);
+                let catalog = SqlCatalog::open(&config.name, &config.uri, password, &config.warehouse, store.clone())?;
                 Self::Sql(Box::new(catalog.written_by(writer)))
             }
             CatalogKind::Rest => Self::Rest(Box::new(RestCatalog::open(config, store)?)),
         })
     }
 
-    /// What a server says about itself; none where the catalog is no server of its own. Looks at no table.
+    /// What a server says about itself; none where the catalog is a file. Looks at no table.
     pub(crate) async fn describe(&self) -> Result<Option<String>> {
         match self {
-            Self::Sql(_) => Ok(None),
+            Self::Sql(catalog) => Ok(catalog.describe()),
             Self::Rest(catalog) => catalog.describe().await.map(Some),
         }
-    }
-
-    /// The table of the same namespace whose name is the nearest, where the catalog can list them.
-    pub(crate) async fn nearest(&self, table: &TableIdent) -> Result<Option<TableIdent>> {
-        let names = match self {
-            Self::Sql(_) => return Ok(None),
-            Self::Rest(catalog) => catalog.names(table.namespace()).await?,
-        };
-        let found = nearest_name(table.name(), names.iter().map(String::as_str));
-        Ok(found.map(|name| TableIdent::new(table.namespace().clone(), name.to_owned())))
     }
 }
 
@@ -127,6 +123,13 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Sql(catalog) => catalog.load(table).await,
             Self::Rest(catalog) => catalog.load(table).await,
+        }
+    }
+
+    async fn nearest(&self, table: &TableIdent) -> Result<Option<TableIdent>> {
+        match self {
+            Self::Sql(catalog) => catalog.nearest(table).await,
+            Self::Rest(catalog) => catalog.nearest(table).await,
         }
     }
 

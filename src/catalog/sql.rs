@@ -1,25 +1,25 @@
-//! Iceberg's SQL catalog on SQLite: the same two tables as Java's `JdbcCatalog` and PyIceberg's `SqlCatalog`, read and written by all.
+//! Iceberg's SQL catalog on SQLite and PostgreSQL: the same two tables as Java's `JdbcCatalog` and PyIceberg's `SqlCatalog`, read and
+//! written by all.
 //!
 //! A table's head is one row; a swap is one `UPDATE` of that row on condition that it still names the metadata file the change was
-//! made from. Never creates a database but for [`Catalog::create`], never changes the schema or the journal mode of one it finds.
-//! The SQL is portable; connecting and the meaning of error codes are SQLite's.
+//! made from. Never creates a database but for [`Catalog::create`] (and then only a file), never changes the schema of one it finds.
+//! The SQL is portable; connecting and the meaning of errors are each database's own.
 
-use std::path::{Path, PathBuf};
+mod postgres;
+mod session;
+mod sqlite;
+
 use std::time::Duration;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{MetadataLog, TableMetadata};
 use iceberg::{TableIdent, TableUpdate};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
+use self::session::{ANSWER_TIMEOUT, Connected, Session, Statement, Updated};
 use super::{Catalog, Change, CommitOutcome, LoadedTable, metadata_file};
 use crate::error::{Error, Result};
-use crate::storage::{Store, failed, make_directory};
-
-/// How long a statement waits for another process's write. A commit of this catalog takes milliseconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::storage::Store;
 
 const CREATE_TABLES: &str = "CREATE TABLE IF NOT EXISTS iceberg_tables (\
     catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL, \
@@ -30,6 +30,9 @@ const CREATE_NAMESPACES: &str = "CREATE TABLE IF NOT EXISTS iceberg_namespace_pr
     catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL, \
     property_key VARCHAR(255) NOT NULL, property_value VARCHAR(1000) NOT NULL, \
     PRIMARY KEY (catalog_name, namespace, property_key))";
+
+/// Fails where no catalog was made yet.
+const HAS_TABLES: &str = "SELECT 1 FROM iceberg_tables, iceberg_namespace_properties WHERE 1 = 0";
 
 const FIND: &str = "SELECT * FROM iceberg_tables WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3";
 
@@ -55,32 +58,83 @@ const SWAP: &str = "UPDATE iceberg_tables SET metadata_location = $1, previous_m
 #[derive(Debug)]
 pub struct SqlCatalog {
     name: String,
-    database: PathBuf,
+    database: Database,
     warehouse: String,
     writer: String,
     store: Store,
     file_io: FileIO,
-    connection: Mutex<Option<SqliteConnection>>,
+    answer_timeout: Duration,
+    session: Mutex<Option<Session>>,
+}
+
+#[derive(Debug)]
+enum Database {
+    Sqlite(sqlite::File),
+    Postgres(Box<postgres::Server>),
+}
+
+impl Database {
+    async fn connect(&self) -> Result<Connected> {
+        match self {
+            Self::Sqlite(file) => file.connect().await.map(|connection| Connected::Sqlite(Box::new(connection))),
+            Self::Postgres(server) => server.connect().await.map(|connection| Connected::Postgres(Box::new(connection))),
+        }
+    }
+
+    /// Connects to a database that need not exist yet. A server's databases are its administrator's to make.
+    async fn create(&self) -> Result<Connected> {
+        match self {
+            Self::Sqlite(file) => file.create().await.map(|connection| Connected::Sqlite(Box::new(connection))),
+            Self::Postgres(_) => self.connect().await,
+        }
+    }
+
+    fn lacks_tables(&self, error: &sqlx::Error) -> bool {
+        match self {
+            Self::Sqlite(_) => sqlite::lacks_tables(error),
+            Self::Postgres(_) => postgres::lacks_tables(error),
+        }
+    }
+
+    fn failed(&self, doing: &str, source: sqlx::Error) -> Error {
+        match self {
+            Self::Sqlite(file) => file.failed(doing, source),
+            Self::Postgres(server) => server.failed(doing, source),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Sqlite(file) => file.shown(),
+            Self::Postgres(server) => server.shown(),
+        }
+    }
 }
 
 impl SqlCatalog {
-    /// `name` is the catalog's name in the database. `uri`: `sqlite:///absolute/path` or `sqlite://relative/path`. `warehouse`:
-    /// where new tables get their location. Touches nothing yet.
-    pub(crate) fn open(name: &str, uri: &str, warehouse: &str, store: Store) -> Result<Self> {
-        let Some(path) = uri.strip_prefix("sqlite://").filter(|path| !path.is_empty()) else {
-            return Err(Error::setup(
-                format!("catalog uri `{uri}` names no SQLite database"),
-                "write it as `sqlite:///absolute/path.db` or `sqlite://relative/path.db`",
-            ));
+    /// `name` is the catalog's name in the database. `uri`: `sqlite:///absolute/path`, `sqlite://relative/path` or
+    /// `postgresql://user@host:port/database`. `password`: of that user. `warehouse`: where new tables get their location. Touches
+    /// nothing yet.
+    pub(crate) fn open(name: &str, uri: &str, password: Option<&str>, warehouse: &str, store: Store) -> Result<Self> {
+        let database = match uri.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
+            Some(path) => Database::Sqlite(sqlite::File::new(path)),
+            None if uri.starts_with("postgresql://") => Database::Postgres(Box::new(postgres::Server::new(uri, password)?)),
+            None => {
+                return Err(Error::setup(
+                    "`catalog.uri` names no SQLite or PostgreSQL database",
+                    "write it as `postgresql://user@host/database`, `sqlite:///absolute/path.db` or `sqlite://relative/path.db`",
+                ));
+            }
         };
         Ok(Self {
             name: name.to_owned(),
-            database: PathBuf::from(path),
+            database,
             warehouse: warehouse.trim_end_matches('/').to_owned(),
             writer: String::new(),
             file_io: store.file_io(),
             store,
-            connection: Mutex::new(None),
+            answer_timeout: ANSWER_TIMEOUT,
+            session: Mutex::new(None),
         })
     }
 
@@ -89,99 +143,88 @@ impl SqlCatalog {
         Self { writer: writer.to_owned(), ..self }
     }
 
-    /// The one connection, which must lead to an existing database.
-    async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
-        let mut slot = self.connection.lock().await;
+    /// Where the server is, in words; none where the database is a file.
+    pub(crate) fn describe(&self) -> Option<String> {
+        match self.database {
+            Database::Sqlite(_) => None,
+            Database::Postgres(_) => Some(format!("`{}` in PostgreSQL database `{}`", self.name, self.database.shown())),
+        }
+    }
+
+    /// The one connection, which must lead to an existing database. One that stood idle while a batch was written may be gone; that is
+    /// found out here, where nothing was asked yet, and not by a commit.
+    async fn session(&self) -> Result<MappedMutexGuard<'_, Session>> {
+        let mut slot = self.session.lock().await;
+        if let Some(session) = slot.as_mut()
+            && let Err(error) = session.ping().await
+        {
+            tracing::info!(%error, "the connection to the catalog's database is gone; opening another");
+            *slot = None;
+        }
         if slot.is_none() {
-            *slot = Some(self.connect(false).await?);
+            *slot = Some(Session::new(self.database.connect().await?, self.answer_timeout));
         }
         Ok(MutexGuard::map(slot, |slot| slot.as_mut().expect("connected above")))
     }
 
-    async fn connect(&self, create: bool) -> Result<SqliteConnection> {
-        // Else it would look as if the database could not be opened for now.
-        if self.database.is_dir() {
-            return Err(Error::setup(
-                format!("catalog database `{}` is a directory", self.database.display()),
-                "`catalog.uri` names the database's file, as in `sqlite://warehouse/catalog.db`",
-            ));
-        }
-        // SQLite's own message for a missing file names neither the file nor what to do.
-        if !create && !self.database.exists() {
-            return Err(self.no_database());
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(&self.database)
-            .create_if_missing(create)
-            .busy_timeout(BUSY_TIMEOUT)
-            // Without it a power cut can bring back the rollback journal of a commit that was answered.
-            .synchronous(SqliteSynchronous::Extra)
-            .disable_statement_logging();
-        options.connect().await.map_err(|e| self.failed("open", e))
-    }
-
     /// Makes what is missing of file, folder and tables, and connects.
-    async fn prepare(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
-        let mut slot = self.connection.lock().await;
+    async fn prepare(&self) -> Result<MappedMutexGuard<'_, Session>> {
+        let mut slot = self.session.lock().await;
         if slot.is_none() {
-            if let Some(folder) = self.database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                make_directory(folder).map_err(|e| failed(|| format!("make the folder `{}`", folder.display()), e))?;
-            }
-            *slot = Some(self.connect(true).await?);
+            *slot = Some(Session::new(self.database.create().await?, self.answer_timeout));
         }
-        let mut connection = MutexGuard::map(slot, |slot| slot.as_mut().expect("connected above"));
+        let mut session = MutexGuard::map(slot, |slot| slot.as_mut().expect("connected above"));
+        // Asked first: a user who may write to the tables need not be one who may make any.
+        match session.execute(Statement(HAS_TABLES, &[])).await {
+            Ok(()) => return Ok(session),
+            Err(e) if self.database.lacks_tables(&e) => {}
+            Err(e) => return Err(self.database.failed("look into", e)),
+        }
         for statement in [CREATE_TABLES, CREATE_NAMESPACES] {
-            sqlx::query(statement).execute(&mut *connection).await.map_err(|e| self.failed("make the catalog's tables in", e))?;
+            match session.execute(Statement(statement, &[])).await {
+                // Two that make a table at once: PostgreSQL lets the second one know by its own catalog's index.
+                Err(e) if !is_unique_violation(&e) => return Err(self.database.failed("make the catalog's tables in", e)),
+                _ => {}
+            }
         }
-        Ok(connection)
+        Ok(session)
     }
 
     /// Location of the table's metadata file.
-    async fn find(&self, connection: &mut SqliteConnection, table: &TableIdent) -> Result<Option<String>> {
-        let found = sqlx::query(FIND).bind(&self.name).bind(namespace(table)).bind(table.name()).fetch_optional(connection).await;
-        let row = match found {
+    async fn find(&self, session: &mut Session, table: &TableIdent) -> Result<Option<String>> {
+        let row = match session.table_row(Statement(FIND, &[&self.name, &namespace(table), table.name()])).await {
             Ok(None) => return Ok(None),
             Ok(Some(row)) => row,
             // A database in which no catalog was made yet has no tables in it.
-            Err(sqlx::Error::Database(e)) if e.message().starts_with("no such table") => return Ok(None),
-            Err(e) => return Err(self.failed("look into", e)),
+            Err(e) if self.database.lacks_tables(&e) => return Ok(None),
+            Err(e) => return Err(self.database.failed("look into", e)),
         };
-        // A missing column is a database made before views.
-        if let Ok(Some(kind)) = row.try_get::<Option<&str>, _>("iceberg_type")
-            && kind != "TABLE"
-        {
+        if let Some(kind) = row.kind.filter(|kind| kind != "TABLE") {
             return Err(Error::setup(
                 format!("`{table}` is a {} in catalog `{}`", kind.to_lowercase(), self.name),
                 "name a table, or another catalog",
             ));
         }
-        let location: Option<String> = row.try_get("metadata_location").map_err(|e| self.failed("read the table's row in", e))?;
-        match location {
+        match row.metadata_location {
             Some(location) if !location.is_empty() => Ok(Some(location)),
             _ => Err(Error::setup(
-                format!("table `{table}` has no metadata location in `{}`", self.database.display()),
+                format!("table `{table}` has no metadata location in `{}`", self.database.shown()),
                 "the catalog's row is damaged; register the table's newest metadata file again",
             )),
         }
     }
 
     /// Inserts the row of a new table and its namespace's. `false`: the table exists.
-    async fn insert(&self, connection: &mut SqliteConnection, table: &TableIdent, location: &str) -> Result<bool> {
-        let typed = sqlx::query(HAS_TYPE).execute(&mut *connection).await.is_ok();
-        let statement = if typed { INSERT_TYPED } else { INSERT };
-        let inserted: sqlx::Result<()> = async {
-            let mut transaction = connection.begin().await?;
-            let namespace = namespace(table);
-            sqlx::query(INSERT_NAMESPACE).bind(&self.name).bind(&namespace).execute(&mut *transaction).await?;
-            let row = sqlx::query(statement).bind(&self.name).bind(&namespace).bind(table.name()).bind(location);
-            row.execute(&mut *transaction).await?;
-            transaction.commit().await
-        }
-        .await;
-        match inserted {
+    async fn insert(&self, session: &mut Session, table: &TableIdent, location: &str) -> Result<bool> {
+        let typed = session.execute(Statement(HAS_TYPE, &[])).await.is_ok();
+        let namespace = namespace(table);
+        let insert = if typed { INSERT_TYPED } else { INSERT };
+        let values = [&self.name, &namespace, table.name(), location];
+        let both = [Statement(INSERT_NAMESPACE, &values[..2]), Statement(insert, &values)];
+        match session.execute_all(&both).await {
             Ok(()) => Ok(true),
-            Err(sqlx::Error::Database(e)) if e.is_unique_violation() => Ok(false),
-            Err(e) => Err(self.failed("add the table to", e)),
+            Err(e) if is_unique_violation(&e) => Ok(false),
+            Err(e) => Err(self.database.failed("add the table to", e)),
         }
     }
 
@@ -201,31 +244,20 @@ impl SqlCatalog {
 
     /// Points the table's row from the base's metadata file to the staged one.
     async fn point(&self, base: &LoadedTable, staged: &str) -> Pointed {
-        let mut connection = match self.connection().await {
-            Ok(connection) => connection,
+        let mut session = match self.session().await {
+            Ok(session) => session,
             Err(error) => return Pointed::Not(error),
         };
-        let before_commit: sqlx::Result<_> = async {
-            let mut transaction = connection.begin().await?;
-            let update = sqlx::query(SWAP).bind(staged).bind(&base.metadata_location).bind(&self.name);
-            let done = update.bind(namespace(&base.ident)).bind(base.ident.name()).execute(&mut *transaction).await?;
-            Ok((transaction, done.rows_affected()))
-        }
-        .await;
-        let (transaction, rows) = match before_commit {
-            Ok(done) => done,
-            // Nothing that was not committed outlives the transaction.
-            Err(e) => return Pointed::Not(self.failed("commit to", e)),
-        };
-        if rows == 0 {
-            let first = format!("its head is not `{}` any more", base.metadata_location);
-            return Pointed::Not(Error::unavailable(format!("commit to `{}`: another writer was first", base.ident), first));
-        }
-        match transaction.commit().await {
-            Ok(()) => Pointed::Yes,
-            // SQLite keeps the transaction open when readers are in the way of a commit; leaving it rolls it back.
-            Err(e) if code(&e) == Some(SQLITE_BUSY) => Pointed::Not(self.failed("commit to", e)),
-            Err(e) => Pointed::Perhaps(self.failed("commit to", e)),
+        let namespace = namespace(&base.ident);
+        let values = [staged, &base.metadata_location, &self.name, &namespace, base.ident.name()];
+        match session.update(Statement(SWAP, &values)).await {
+            Updated::Rows(0) => {
+                let first = format!("its head is not `{}` any more", base.metadata_location);
+                Pointed::Not(Error::unavailable(format!("commit to `{}`: another writer was first", base.ident), first))
+            }
+            Updated::Rows(_) => Pointed::Yes,
+            Updated::Not(e) => Pointed::Not(self.database.failed("commit to", e)),
+            Updated::Perhaps(e) => Pointed::Perhaps(self.database.failed("commit to", e)),
         }
     }
 
@@ -233,33 +265,6 @@ impl SqlCatalog {
     async fn discard(&self, location: &str) {
         if let Err(error) = self.store.delete(location).await {
             tracing::warn!(location, %error, "a metadata file that nothing needs stays behind");
-        }
-    }
-
-    fn no_database(&self) -> Error {
-        let path = self.database.display();
-        let relative = self.database.strip_prefix("/").ok().filter(|relative| relative.exists());
-        let hint = match relative {
-            Some(relative) => format!(
-                "`sqlite:///` begins an absolute path here; for the file in this folder write `sqlite://{}`",
-                relative.display()
-            ),
-            None => "`tidegate init` creates it and the table; is the path right, and the volume mounted?".to_owned(),
-        };
-        Error::setup(format!("catalog database `{path}` does not exist"), hint)
-    }
-
-    fn failed(&self, doing: &str, source: sqlx::Error) -> Error {
-        let path = self.database.display();
-        let doing = format!("{doing} the catalog database `{path}`");
-        match code(&source) {
-            Some(SQLITE_PERM | SQLITE_READONLY | SQLITE_AUTH) => Error::Denied { doing, source: source.into() },
-            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Error::setup(
-                format!("could not {doing}: {source}"),
-                "the file is damaged or no SQLite database; restore it from a backup",
-            ),
-            Some(SQLITE_CANTOPEN) if denied(&self.database) => Error::Denied { doing, source: source.into() },
-            _ => failed(|| doing, source),
         }
     }
 }
@@ -279,7 +284,7 @@ enum Pointed {
 impl Catalog for SqlCatalog {
     async fn load(&self, table: &TableIdent) -> Result<Option<LoadedTable>> {
         // The lock on the connection ends before the file is read.
-        let found = self.find(&mut *self.connection().await?, table).await?;
+        let found = self.find(&mut *self.session().await?, table).await?;
         let Some(metadata_location) = found else {
             return Ok(None);
         };
@@ -288,12 +293,12 @@ impl Catalog for SqlCatalog {
     }
 
     async fn create(&self, table: &TableIdent, metadata: TableMetadata) -> Result<bool> {
-        let mut connection = self.prepare().await?;
-        if self.find(&mut connection, table).await?.is_some() {
+        let mut session = self.prepare().await?;
+        if self.find(&mut session, table).await?.is_some() {
             return Ok(false);
         }
         let location = metadata_file::write(&self.store, &metadata, None, &self.writer).await?;
-        let inserted = self.insert(&mut connection, table, &location).await;
+        let inserted = self.insert(&mut session, table, &location).await;
         if let Ok(false) = inserted {
             self.discard(&location).await;
         }
@@ -341,25 +346,8 @@ fn namespace(table: &TableIdent) -> String {
     table.namespace().as_ref().join(".")
 }
 
-// Primary result codes of SQLite.
-const SQLITE_PERM: i32 = 3;
-const SQLITE_BUSY: i32 = 5;
-const SQLITE_READONLY: i32 = 8;
-const SQLITE_CORRUPT: i32 = 11;
-const SQLITE_CANTOPEN: i32 = 14;
-const SQLITE_AUTH: i32 = 23;
-const SQLITE_NOTADB: i32 = 26;
-
-/// SQLite's primary result code; the driver reports extended ones.
-fn code(error: &sqlx::Error) -> Option<i32> {
-    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
-}
-
-/// Whether a file is closed to us: SQLite does not say why it could not open one.
-fn denied(path: &Path) -> bool {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open(path);
-    opened.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.is_unique_violation())
 }
 
 #[cfg(test)]

@@ -12,15 +12,17 @@ pub mod run;
 pub mod status;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::catalog::{AnyCatalog, Catalog, LoadedTable};
+use crate::catalog::AnyCatalog;
 use crate::config::Config;
 use crate::error::{Error, Mistake, Mistakes, Result};
-use crate::job::{queue_bytes, settle::group, table_ident};
+use crate::job::queue_bytes;
+use crate::job::settle::group;
 use crate::report::ErrorReport;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
@@ -58,7 +60,7 @@ impl Failed {
 }
 
 /// Reads and checks a job file. `env` looks up a variable.
-pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config> {
     let file = path.display().to_string();
     let unusable = |message: String| Error::Job { file: file.clone(), mistakes: Mistakes(vec![Mistake { line: None, message }]) };
     let mut text = String::new();
@@ -75,20 +77,6 @@ pub fn open_tables(config: &Config) -> Result<Tables> {
     let store = Store::with(config.catalog.properties.clone());
     let catalog = AnyCatalog::open(&config.catalog, &config.name, &store)?;
     Ok(Tables { store, catalog })
-}
-
-/// Loads the job's table, which must exist.
-pub(crate) async fn load_table(catalog: &AnyCatalog, config: &Config) -> Result<LoadedTable> {
-    let ident = table_ident(config);
-    if let Some(table) = catalog.load(&ident).await? {
-        return Ok(table);
-    }
-    // A catalog that lists nothing, or not to us, leaves the hint as it is.
-    let hint = match catalog.nearest(&ident).await {
-        Ok(Some(near)) => format!("did you mean `{near}`? if not, `tidegate init JOB` creates it"),
-        _ => "`tidegate init JOB` creates it".to_owned(),
-    };
-    Err(Error::setup(format!("table `{ident}` does not exist"), hint))
 }
 
 /// Opens the source; asks it nothing yet.

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
-use super::reader::Section;
+use super::reader::{Section, Value};
 use super::stores::warehouse;
-use super::{CatalogConfig, CatalogKind, rest, stores, vocabulary};
+use super::{CatalogConfig, CatalogKind, database, refused, rest, stores, vocabulary};
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
-    let kinds = [("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)];
-    let kind = catalog.require("type").and_then(|value| value.choice(&kinds));
+    let kind = catalog.require("type").and_then(|value| kind(&value));
     let rest = kind == Some(CatalogKind::Rest);
-    let uri = catalog.require("uri");
+    // What the uri and the warehouse should be hangs on the type.
+    let uri = catalog.require("uri").filter(|_| kind.is_some());
     let place = match rest {
         // A server may have one warehouse only.
         true => catalog.get("warehouse").and_then(|value| value.name()),
@@ -22,13 +22,15 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
     CatalogConfig {
         kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
-        uri: uri
-            .filter(|_| kind.is_some())
-            .and_then(|value| value.parsed(if rest { rest::uri } else { catalog_uri }))
-            .unwrap_or_default(),
+        uri: uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default(),
         warehouse: place.unwrap_or_default(),
         properties: properties(catalog),
     }
+}
+
+fn kind(value: &Value<'_>) -> Option<CatalogKind> {
+    value.parsed(|kind| refused::reason(kind).map_or(Ok(()), Err))?;
+    value.choice(&[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)])
 }
 
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
@@ -47,21 +49,5 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    rest::PROPERTIES.iter().chain(stores::PROPERTIES).map(|(known, _)| *known)
-}
-
-fn catalog_uri(uri: &str) -> Result<String, String> {
-    match uri.strip_prefix("sqlite://") {
-        Some("") => Err(String::from("a file is missing; write \"sqlite:///absolute/path/catalog.db\"")),
-        // Neither value is repeated: it can hold a password.
-        Some(path) if path.contains('?') => Err(String::from("SQLite takes no options after a `?` here; leave them out")),
-        Some(path) if path.split('/').next().is_some_and(|host| host.contains('@')) => {
-            Err(String::from("SQLite takes no user or password; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-        Some(_) => Ok(uri.to_owned()),
-        // The value is not repeated: the address of another database can hold a password.
-        None => {
-            Err(String::from("must begin with sqlite://, the only database today; write \"sqlite:///absolute/path/catalog.db\""))
-        }
-    }
+    [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten().map(|(known, _)| *known)
 }

@@ -5,11 +5,13 @@
 
 mod catalog;
 mod columns;
+mod database;
 mod interpolate;
 mod kafka;
 mod nearest;
 mod properties;
 mod reader;
+mod refused;
 mod rest;
 mod sections;
 mod stores;
@@ -23,6 +25,7 @@ mod vocabulary;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
@@ -71,7 +74,7 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in the file, in the order of its lines. A file that is not TOML has one mistake: the first.
-    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
         let reader = Reader::new(text, env);
         let root = DeTable::parse(text).map_err(|e| {
             let line = e.span().map(|span| reader.line(span.start));
@@ -123,6 +126,16 @@ pub enum Mode {
         /// Column by which late and future records are judged; none: neither is judged.
         event_time: Option<String>,
     },
+}
+
+impl Mode {
+    /// Column by which late and future records are judged.
+    pub fn event_time(&self) -> Option<&str> {
+        match self {
+            Self::Merge(merge) => Some(&merge.event_time),
+            Self::Append { event_time } => event_time.as_deref(),
+        }
+    }
 }
 
 /// `[merge]`. All columns are columns of the table.
@@ -317,7 +330,8 @@ pub struct CatalogConfig {
     pub kind: CatalogKind,
     /// Name of the catalog: in an SQL catalog the one under which tables are kept (`catalog_name`).
     pub name: String,
-    /// Where it is: `sqlite:///absolute/path` or `sqlite://relative/path`; a REST catalog's server.
+    /// Where it is: `postgresql://user@host:port/database`, `sqlite:///absolute/path` or `sqlite://relative/path`; a REST catalog's
+    /// server.
     pub uri: String,
     /// Root under which new tables get their location, as a URI; the name or location of one of a REST server's warehouses, or empty.
     pub warehouse: String,

@@ -110,11 +110,7 @@ class Job:
                 "bootstrap.servers": self.topic.broker.bootstrap,
             },
             "format": {"type": "json"},
-            "catalog": {
-                "type": "sql",
-                "uri": f"sqlite://{self.warehouse.database}",
-                "warehouse": self.warehouse.uri,
-            },
+            "catalog": self.warehouse.section(),
             "table": {"name": self.table, "columns": columns},
             "merge": {
                 "id": list(rules.id),

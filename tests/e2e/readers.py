@@ -27,17 +27,21 @@ class Warehouse:
     def session(self, spark):
         """A session of its own has its own catalogs: each test gets one under the same name, on one JVM."""
         session = spark.newSession()
-        settings = {
-            "": "org.apache.iceberg.spark.SparkCatalog",
-            ".type": "jdbc",
-            ".uri": f"jdbc:sqlite:{self.database}",
-            ".warehouse": self.uri,
-            ".jdbc.schema-version": "V1",
-            ".cache-enabled": "false",
-        }
-        for key, value in settings.items():
-            session.conf.set(f"spark.sql.catalog.{self.catalog}{key}", value)
+        name = f"spark.sql.catalog.{self.catalog}"
+        session.conf.set(name, "org.apache.iceberg.spark.SparkCatalog")
+        session.conf.set(f"{name}.cache-enabled", "false")
+        for key, value in self.spark_settings().items():
+            session.conf.set(f"{name}.{key}", value)
         return session
+
+    def spark_settings(self):
+        """The catalog, by Java's names."""
+        uri = f"jdbc:sqlite:{self.database}"
+        return {"type": "jdbc", "uri": uri, "warehouse": self.uri, "jdbc.schema-version": "V1"}
+
+    def section(self):
+        """The catalog, as a job file names it."""
+        return {"type": "sql", "uri": f"sqlite://{self.database}", "warehouse": self.uri}
 
     def pyiceberg(self):
         # No tables of its own: the catalog must be what tidegate or Spark made of it.

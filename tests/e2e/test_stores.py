@@ -3,13 +3,18 @@
 import os
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
+import pyarrow
 import pytest
 from articles import Feed
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.schema import Schema
 from pyiceberg.table.locations import load_location_provider
-from stores import BucketWarehouse, Store
+from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
+from stores import BucketWarehouse, Store, TlsStore
 
 from jobs import BIN, Job
 
@@ -198,3 +203,50 @@ def test_a_store_that_cannot_be_used_is_said(tmp_path, broker, s3, change, code,
     run = job.call("init", code=code)
     assert words in run.stderr, run
     assert "wrong-but-secret" not in str(run)
+
+
+def test_a_certificate_of_an_authority_of_ones_own(tmp_path, broker):
+    (tmp_path / "tls").mkdir()
+    store = TlsStore(tmp_path / "tls")
+    try:
+        job = make_job(tmp_path, broker, store)
+        refused = job.call("init", code=77)
+        assert "certificate is not trusted" in refused.stderr and "ssl.cabundle" in refused.stderr, refused
+        store.facts["ssl.cabundle"] = str(store.ca)
+        make_job(tmp_path / "trusted", broker, store).init()
+    finally:
+        store.stop()
+
+
+def test_a_table_of_another_engine_in_gcs_is_read(tmp_path, broker):
+    """Google's emulator knows no writes by the protocol in use; PyIceberg's go another way."""
+    store = Store("fake-gcs", tmp_path / "gcs")
+    try:
+        warehouse = BucketWarehouse(tmp_path, store)
+        job = Job(warehouse, broker.topic(2), sections={"catalog": store.properties})
+        catalog = SqlCatalog(
+            warehouse.catalog,
+            uri=f"sqlite:///{warehouse.database}",
+            warehouse=warehouse.uri,
+            **store.properties,
+        )
+        catalog.create_namespace("demo")
+        fields = {
+            "id": StringType(),
+            "title": StringType(),
+            "published_at": TimestamptzType(),
+            "version": LongType(),
+        }
+        schema = Schema(
+            *(NestedField(i, n, t, required=n == "id") for i, (n, t) in enumerate(fields.items(), 1))
+        )
+        table = catalog.create_table("demo.events", schema)
+        now = datetime.now(UTC)
+        rows = [{"id": f"{i}", "title": "t", "published_at": now, "version": 1} for i in range(10)]
+        table.append(pyarrow.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+        catalog.close()
+        # It lists both folders, and reads the metadata and every manifest.
+        found = job.call("clean", "--output", "json").report
+        assert (found["files"], found["in_use"]) == (0, 0) and found["foreign"] >= 5, found
+    finally:
+        store.stop()

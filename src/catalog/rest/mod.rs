@@ -24,7 +24,7 @@ use self::settings::Settings;
 use self::vended::Grant;
 use self::wire::{Commit, CommitAnswer, CommitTogether, CreateNamespace, CreateTable, ListAnswer, LoadAnswer, encoded};
 use super::{Catalog, Change, CommitOutcome, LoadedTable};
-use crate::config::CatalogConfig;
+use crate::config::{CatalogConfig, nearest_name};
 use crate::error::{BoxError, Error, Result};
 use crate::http::Answer;
 use crate::storage::Store;
@@ -59,7 +59,7 @@ impl RestCatalog {
     }
 
     /// Names of the tables in a namespace; none where it is missing.
-    pub(crate) async fn names(&self, namespace: &NamespaceIdent) -> Result<Vec<String>> {
+    async fn names(&self, namespace: &NamespaceIdent) -> Result<Vec<String>> {
         let session = self.session().await?;
         let doing = || format!("list the tables of namespace `{}`", namespace.as_ref().join("."));
         let (mut names, mut token) = (Vec::new(), String::new());
@@ -163,6 +163,12 @@ impl Catalog for RestCatalog {
         let ask = Ask::get(format!("{}?snapshots=all", session.paths.table(table))).delegated();
         let body = session.client.ask(&ask, || format!("load table `{table}`")).await?;
         body.map(|body| self.loaded(session, table, &body)).transpose()
+    }
+
+    async fn nearest(&self, table: &TableIdent) -> Result<Option<TableIdent>> {
+        let names = self.names(table.namespace()).await?;
+        let found = nearest_name(table.name(), names.iter().map(String::as_str));
+        Ok(found.map(|name| TableIdent::new(table.namespace().clone(), name.to_owned())))
     }
 
     async fn create(&self, table: &TableIdent, metadata: TableMetadata) -> Result<bool> {

@@ -93,6 +93,8 @@ pub(super) struct CreateTable<'a> {
     pub(super) schema: &'a Schema,
     pub(super) partition_spec: UnboundPartitionSpec,
     pub(super) write_order: &'a SortOrder,
+    /// Optional by the specification; Nessie answers 500 to a request without it.
+    pub(super) stage_create: bool,
     pub(super) properties: BTreeMap<String, String>,
 }
 
@@ -107,6 +109,7 @@ impl<'a> CreateTable<'a> {
             schema: metadata.current_schema(),
             partition_spec: metadata.default_partition_spec().as_ref().clone().into_unbound(),
             write_order: metadata.default_sort_order(),
+            stage_create: false,
             properties: properties.chain([version]).collect(),
         }
     }

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::super::contract::{append, committed, contract, load, metadata, on_base, set};
+use super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base, set};
 use super::super::{Catalog, Change, CommitOutcome};
 use super::SqlCatalog;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::storage::Store;
 
 fn open(folder: &Path) -> SqlCatalog {
     let uri = format!("sqlite://{}/db/catalog.db", folder.display());
-    SqlCatalog::open("demo", &uri, &format!("file://{}/warehouse/", folder.display()), Store::new()).unwrap()
+    SqlCatalog::open("demo", &uri, None, &format!("file://{}/warehouse/", folder.display()), Store::new()).unwrap()
 }
 
 fn news() -> TableIdent {
@@ -56,7 +56,7 @@ async fn passes_the_contract_on_a_write_ahead_log() {
 }
 
 /// Java's tables before views, and PyIceberg's up to 0.11.
-const V0: &str = "CREATE TABLE iceberg_tables (catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, \
+pub(super) const V0: &str = "CREATE TABLE iceberg_tables (catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, \
     table_name VARCHAR(255) NOT NULL, metadata_location VARCHAR(1000), previous_metadata_location VARCHAR(1000), \
     PRIMARY KEY (catalog_name, table_namespace, table_name))";
 
@@ -68,6 +68,15 @@ async fn passes_the_contract_on_tables_without_types() {
     contract("top", || open(folder.path())).await;
     let columns = "SELECT group_concat(name) FROM pragma_table_info('iceberg_tables')";
     assert!(!text(folder.path(), columns).await.contains("iceberg_type"), "the schema stays as it was found");
+}
+
+#[tokio::test]
+async fn a_table_made_again_is_another() {
+    let folder = TempDir::new().unwrap();
+    a_replaced_base_is_refused(&open(folder.path()), "again", async |_: &TableIdent| {
+        sql(folder.path(), "DELETE FROM iceberg_tables").await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -99,10 +108,10 @@ async fn a_missing_database_is_named_and_not_made() {
 #[tokio::test]
 async fn a_path_meant_as_relative_gets_a_hint() {
     let error =
-        SqlCatalog::open("demo", "sqlite:///Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+        SqlCatalog::open("demo", "sqlite:///Cargo.toml", None, "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
     assert!(error.hint().unwrap().ends_with("write `sqlite://Cargo.toml`"), "{error:?}");
     let found =
-        SqlCatalog::open("demo", "sqlite://Cargo.toml", "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
+        SqlCatalog::open("demo", "sqlite://Cargo.toml", None, "file:///w", Store::new()).unwrap().load(&news()).await.unwrap_err();
     assert!(found.to_string().contains("database `Cargo.toml`"), "it is found, and is no database: {found}");
 }
 
@@ -125,8 +134,8 @@ async fn what_is_no_database_is_the_owners_to_fix() {
 
 #[tokio::test]
 async fn other_uris_are_refused() {
-    for uri in ["postgresql://u@h/d", "sqlite:relative.db", "sqlite://", "/x.db"] {
-        let error = SqlCatalog::open("demo", uri, "file:///w", Store::new()).unwrap_err();
+    for uri in ["mysql://u@h/d", "sqlite:relative.db", "sqlite://", "/x.db"] {
+        let error = SqlCatalog::open("demo", uri, None, "file:///w", Store::new()).unwrap_err();
         assert_eq!(error.exit_code(), 78, "{uri}");
     }
 }
@@ -148,7 +157,7 @@ async fn catalogs_of_one_database_do_not_see_each_other() {
     let catalog = open(folder.path());
     catalog.create(&news(), metadata(&catalog, &news())).await.unwrap();
     let uri = format!("sqlite://{}/db/catalog.db", folder.path().display());
-    let other = SqlCatalog::open("other", &uri, "file:///w", Store::new()).unwrap();
+    let other = SqlCatalog::open("other", &uri, None, "file:///w", Store::new()).unwrap();
     assert!(other.load(&news()).await.unwrap().is_none());
 }
 

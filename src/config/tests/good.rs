@@ -140,7 +140,8 @@ fn the_kubernetes_job_holds_the_same_job_file() {
 
 #[test]
 fn a_variable_replaces_the_topic_and_the_table() {
-    let config = Config::parse(ARTICLES, &|name| (name != "PWD").then(|| format!("x.{name}")).or_else(|| env(name))).unwrap();
+    let config =
+        Config::parse(ARTICLES, &|name| (name != "PWD").then(|| format!("x.{name}").into()).or_else(|| env(name))).unwrap();
     assert_eq!(config.kafka.topic, "x.KAFKA_TOPIC");
     assert_eq!((config.table.namespace, config.table.name), (vec!["x".to_owned()], "ICEBERG_TABLE".to_owned()));
 }
@@ -288,4 +289,17 @@ fn secrets_are_not_shown() {
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
     let shown = format!("{config:?}");
     assert!(shown.contains("\"sasl.password\": \"***\"") && !shown.contains("hunter2") && shown.contains("\"me\""), "{shown}");
+}
+
+/// PyIceberg's addresses name SQLAlchemy's driver.
+#[test]
+fn databases() {
+    let uri = |uri: &str| parse(&small("sqlite:///w/catalog.db", uri)).catalog.uri;
+    assert_eq!(
+        uri("postgresql://me@db.example:5433/lake?sslmode=verify-full"),
+        "postgresql://me@db.example:5433/lake?sslmode=verify-full"
+    );
+    assert_eq!(uri("postgresql+psycopg2://me@db/lake"), "postgresql://me@db/lake");
+    assert_eq!(uri("postgres://db/lake"), "postgresql://db/lake");
+    assert_eq!(uri("sqlite://catalog.db"), "sqlite://catalog.db");
 }

@@ -13,9 +13,9 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
         mirror_group = "yes"
         enable.auto.commit = true
         [catalog]
-        type = "rest"
-        uri = "postgres://db"
-        warehouse = "hdfs://name/w"
+        type = "sql"
+        uri = "mysql://db"
+        warehouse = "warehouse"
         [table]
         name = "articles"
         columns = [{ name = "id", type = "strng" }]
@@ -32,7 +32,8 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
     line 7: `kafka.start`: `erliest` is not a place to start; did you mean `earliest`?
     line 8: unknown value `yes` for `kafka.mirror_group`; expected `true` or `false`
     line 9: `enable.auto.commit` cannot be set in [kafka]: offsets are kept in the table and nowhere else
-    line 12: `catalog.uri`: must begin with https:// or http://, as the address of a REST catalog does
+    line 12: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db"
+    line 13: `catalog.warehouse`: "warehouse" is a relative path; write "file://${PWD}/warehouse"
     line 15: `table.name`: `articles` is not a table name; write it with its namespace, as in `news.articles`
     line 16: `table.columns.type`: unknown type `strng`; did you mean `string`?
     line 18: `limits.max_duration`: unknown unit `mins` in "10 mins"; did you mean `min`?
@@ -167,7 +168,7 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "hdfs://name/x")), @r#"line 10: `catalog.warehouse`: "hdfs://name/x" is of no kind that can be opened; known are file, s3, s3a, s3n, gs, abfs, abfss, wasb, wasbs"#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "s3:///x")), @r#"line 10: `catalog.warehouse`: "s3:///x" names no bucket; write "s3://bucket/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
-    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
+    insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; did you mean `sql`?");
 }
@@ -181,6 +182,33 @@ fn wrong_rest_catalogs() {
     insta::assert_snapshot!(rest("uri = \"http://host\"\noauth2_server_uri = \"https://t\""), @"line 10: unknown property `catalog.oauth2_server_uri`; did you mean `oauth2-server-uri`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\nrest.sigv4 = true"), @"line 10: unknown property `catalog.rest.sigv4`; did you mean `rest.sigv4-enabled`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\n\"header.\" = \"x\""), @"");
+}
+
+#[test]
+fn wrong_databases() {
+    let database = |uri: &str| mistakes(&small("sqlite:///w/catalog.db", uri));
+    insta::assert_snapshot!(database("postgresql://me:s3cret@db/lake"), @r#"line 9: `catalog.uri`: holds a password; leave it out, and write `password = "env:NAME"` or set PGPASSWORD"#);
+    insta::assert_snapshot!(database("postgresql://db"), @r#"line 9: `catalog.uri`: names no host or no database; write "postgresql://user@host:5432/database""#);
+    insta::assert_snapshot!(database("postgresql:///lake"), @r#"line 9: `catalog.uri`: names no host or no database; write "postgresql://user@host:5432/database""#);
+    insta::assert_snapshot!(database("postgresql://me@db/lake?password=s3cret"), @"line 9: `catalog.uri`: has an option behind its `?` that is not known; there are sslmode, sslrootcert, sslcert, sslkey");
+    insta::assert_snapshot!(database("postgresql://me@db/lake?sslmode=on"), @"line 9: `catalog.uri`: has an unknown `sslmode`; there are disable, allow, prefer, require, verify-ca, verify-full");
+}
+
+/// Each names where the same tables can be reached, and nothing is said of the address that goes with the type.
+#[test]
+fn catalogs_that_are_refused() {
+    let kind = |kind: &str| {
+        mistakes(&small(
+            "type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"",
+            &format!("type = \"{kind}\"\nuri = \"thrift://h:9083\""),
+        ))
+    };
+    insta::assert_snapshot!(kind("hive"), @r#"line 8: `catalog.type`: "hive" cannot be written to: the Hive Metastore's own protocol gives no safe commit from here; use the Iceberg REST endpoint of the same metastore: Hive 4.1 and later serve one themselves (`metastore.catalog.servlet.port`), Gravitino and Polaris serve one in front of it"#);
+    insta::assert_snapshot!(kind("Glue"), @r#"line 8: `catalog.type`: "glue" cannot be written to: Glue's own API gives no safe commit from here; use the Iceberg REST endpoint of the same catalog: `type = "rest"`, `uri = "https://glue.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "glue"`, the account's number as `warehouse`"#);
+    insta::assert_snapshot!(kind("dynamodb"), @r#"line 8: `catalog.type`: "dynamodb" cannot be written to: this kind of catalog is not supported; move its tables to Glue, and use Glue's Iceberg REST endpoint"#);
+    insta::assert_snapshot!(kind("s3tables"), @r#"line 8: `catalog.type`: "s3tables" cannot be written to: use the Iceberg REST endpoint of S3 Tables: `type = "rest"`, `uri = "https://s3tables.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "s3tables"`, the table bucket's ARN as `warehouse`"#);
+    insta::assert_snapshot!(kind("hadoop"), @r#"line 8: `catalog.type`: "hadoop" cannot be written to: a directory has no safe commit on object stores; register its tables in a REST or SQL catalog (`CALL system.register_table` in Spark)"#);
+    insta::assert_snapshot!(kind("nessie"), @r#"line 8: `catalog.type`: "nessie" cannot be written to: use Nessie's Iceberg REST endpoint: `type = "rest"`, `uri = "http://HOST:19120/iceberg"`"#);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn made(config: &Config) -> Value {
 
 fn open(folder: &Path) -> SqlCatalog {
     let uri = format!("sqlite://{}/catalog.db", folder.display());
-    SqlCatalog::open("demo", &uri, &format!("file://{}", folder.display()), Store::new()).unwrap()
+    SqlCatalog::open("demo", &uri, None, &format!("file://{}", folder.display()), Store::new()).unwrap()
 }
 
 #[test]

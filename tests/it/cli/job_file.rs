@@ -349,23 +349,23 @@ fn a_rest_catalog() {
 
 #[test]
 fn an_unknown_catalog() {
-    assert_snapshot!(mistaken(r#""sql""#, r#""hive""#), @r"
+    assert_snapshot!(mistaken(r#""sql""#, r#""hive""#), @r#"
     exit code: 78
     ----- stdout -----
     ----- stderr -----
     error: job file `job.toml` is not usable
-      line 7: unknown value `hive` for `catalog.type`; expected `sql`
-    ");
+      line 7: `catalog.type`: "hive" cannot be written to: the Hive Metastore's own protocol gives no safe commit from here; use the Iceberg REST endpoint of the same metastore: Hive 4.1 and later serve one themselves (`metastore.catalog.servlet.port`), Gravitino and Polaris serve one in front of it
+    "#);
 }
 
 #[test]
 fn another_database() {
-    assert_snapshot!(mistaken("sqlite://", "postgres://"), @r#"
+    assert_snapshot!(mistaken("sqlite://", "mysql://"), @r#"
     exit code: 78
     ----- stdout -----
     ----- stderr -----
     error: job file `job.toml` is not usable
-      line 8: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
+      line 8: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db"
     "#);
 }
 

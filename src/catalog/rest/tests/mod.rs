@@ -2,7 +2,7 @@
 
 mod commit;
 mod create;
-mod fixture;
+mod servers;
 mod session;
 mod tokens;
 mod vended;

@@ -2,8 +2,8 @@ use iceberg::TableIdent;
 use serde_json::{Value, json};
 
 use super::{TABLE, config, configured, error, gateway, header, ident, lines, open, replies, server, table, table_with, words};
+use crate::catalog::Catalog;
 use crate::catalog::rest::RestCatalog;
-use crate::catalog::{AnyCatalog, Catalog};
 use crate::http::scripted::{Reply, Server};
 use crate::storage::Store;
 
@@ -181,9 +181,8 @@ async fn lists_are_read_page_by_page() {
     assert_eq!(lines(&server)[1..], [list.to_owned(), format!("{list}p%3D2%26x"), format!("{list}last")]);
 
     let server = super::server(replies(pages()));
-    let any = AnyCatalog::Rest(Box::new(open(&server, &[])));
     let meant = TableIdent::new(namespace.clone(), "article".into());
-    assert_eq!(any.nearest(&meant).await.unwrap().unwrap().name(), "articles");
+    assert_eq!(open(&server, &[]).nearest(&meant).await.unwrap().unwrap().name(), "articles");
 
     let server = super::server(move |_| page(&["same"], json!("same")));
     assert_eq!(open(&server, &[]).names(&namespace).await.unwrap().len(), 2, "a token that leads to itself is an end");
