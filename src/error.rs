@@ -171,6 +171,11 @@ impl Error {
         }
     }
 
+    /// Whether what was refused for this cause may succeed in a moment.
+    pub fn is_temporary(cause: &BoxError) -> bool {
+        matches!(cause.downcast_ref(), Some(Self::Unavailable { .. }))
+    }
+
     /// A broken invariant of ours (101).
     pub fn broken(what: impl Into<String>) -> Self {
         Self::Broken { what: what.into() }

@@ -33,7 +33,7 @@ const WAIT_FIRST: Duration = Duration::from_millis(250);
 /// Whom a client trusts, who it says it is, and how long it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HttpOptions {
-    /// The only authorities to trust; none: the system's.
+    /// Authorities to trust besides the system's.
     pub(crate) ca: Option<Pem>,
     /// The client's certificate chain, with its key where `client_key` names none.
     pub(crate) client_cert: Option<Pem>,
@@ -110,7 +110,6 @@ impl Http {
             .timeout(options.silence_max.saturating_mul(10))
             .pool_idle_timeout(IDLE_MAX);
         if let Some(ca) = &options.ca {
-            builder = builder.tls_built_in_root_certs(false);
             let found = Certificate::from_pem_bundle(&ca.read()?).ok().filter(|found| !found.is_empty());
             for certificate in found.ok_or_else(|| ca.unusable())? {
                 builder = builder.add_root_certificate(certificate);

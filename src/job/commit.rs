@@ -137,12 +137,12 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             }
             if table.metadata_location == self.base.metadata_location {
                 // Some servers have the endpoint for several tables and not the will.
-                if tried.together && !self.unclear && !is_temporary(&cause) {
+                if tried.together && !self.unclear && !Error::is_temporary(&cause) {
                     self.together = false;
                     continue;
                 }
                 // A catalog may call it a conflict before it shows what was first; a server that is busy now may not be in a moment.
-                if !self.unclear && (attempt == retry.retries || !is_temporary(&cause)) {
+                if !self.unclear && (attempt == retry.retries || !Error::is_temporary(&cause)) {
                     return Err(Error::of_refusal(&self.base.ident, cause));
                 }
                 continue;
@@ -455,11 +455,6 @@ pub(super) fn replaced(table: &LoadedTable) -> Error {
         format!("table `{}` was replaced by another one while the run was under way", table.ident),
         "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
     )
-}
-
-/// Whether the same commit may succeed in a moment.
-fn is_temporary(cause: &BoxError) -> bool {
-    matches!(cause.downcast_ref(), Some(Error::Unavailable { .. }))
 }
 
 /// `commit.retry.*` of the table, as Java.
