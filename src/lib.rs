@@ -118,6 +118,7 @@ pub(crate) mod verify;
 
 pub mod demo;
 pub mod error;
+pub(crate) mod memory;
 pub mod observe;
 pub mod report;
 pub mod terminal;
