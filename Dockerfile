@@ -9,10 +9,10 @@ ARG RUST_VERSION=1.95.0
 ARG DEBIAN_RELEASE=bookworm
 
 FROM rust:${RUST_VERSION}-slim-${DEBIAN_RELEASE} AS build
-# librdkafka's configure script wants a C++ compiler and make; zlib, zstd and SQLite are compiled from vendored C source.
+# librdkafka's configure script wants a C++ compiler and make, OpenSSL's wants perl; zlib, zstd and SQLite are vendored C too.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ make \
+    && apt-get install --yes --no-install-recommends g++ make perl \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .

@@ -238,16 +238,7 @@ mod tests {
 
     #[test]
     fn no_run_is_longer_than_the_least_age() {
-        let limits = Limits {
-            max_offsets_per_trigger: 1,
-            max_bytes_per_trigger: 1,
-            max_duration: Duration::from_secs(600),
-            min_offsets_per_trigger: 0,
-            max_trigger_delay: Duration::ZERO,
-            memory_limit: 1,
-            stall_timeout: Duration::from_secs(60),
-            shutdown_grace: Duration::from_secs(25),
-        };
+        let limits = crate::table::sample::job("", "").limits;
         assert_eq!(longest_run(&limits), Duration::from_secs(3 * 660 + 25 + 3_600));
     }
 }

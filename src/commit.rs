@@ -300,17 +300,26 @@ impl Manifests<'_> {
         let output = self.draft.base.file_io.new_output(&location).doing(|| format!("open manifest `{location}`"))?;
         self.written.push(location);
         let builder = ManifestWriterBuilder::new(output, Some(self.draft.snapshot_id), Arc::clone(schema), spec.clone());
-        Ok(match (metadata.format_version(), content) {
-            (FormatVersion::V1, _) => builder.build_v1(),
-            (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
-            (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-        })
+        Ok(manifest_writer(builder, metadata.format_version(), content))
     }
 
     async fn close(&self, writer: ManifestWriter) -> Result<ManifestFile> {
         writer.write_manifest_file().await.doing(|| "write a manifest")
+    }
+}
+
+/// Writes manifests as a table of this version has them.
+pub(crate) fn manifest_writer(
+    builder: ManifestWriterBuilder,
+    version: FormatVersion,
+    content: ManifestContentType,
+) -> ManifestWriter {
+    match (version, content) {
+        (FormatVersion::V1, _) => builder.build_v1(),
+        (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
+        (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+        (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+        (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The edge of the program: parses arguments, reads the clock and the environment once, prints the answer, sets the exit code.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,14 +205,21 @@ fn read(path: &Path) -> Result<Config> {
     commands::read_job(path, &environment)
 }
 
+/// The environment, and in `PWD` always the working directory: job files name the warehouse by it, not every starter sets it, and
+/// one that only changes the directory hands on where it came from.
 #[expect(clippy::disallowed_methods, reason = "the edge reads the environment")]
-fn environment(name: &str) -> Option<String> {
-    match std::env::var(name) {
-        Ok(value) => Some(value),
-        // Not every starter sets it, and job files name the warehouse by it.
-        Err(_) if name == "PWD" => std::env::current_dir().ok()?.to_str().map(str::to_owned),
-        Err(_) => None,
+fn environment(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name);
+    if name == "PWD" {
+        // As in a shell, its own way to the directory counts, links and all.
+        return value.filter(|path| is_here(Path::new(path))).or_else(|| Some(std::env::current_dir().ok()?.into()));
     }
+    value
+}
+
+fn is_here(path: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    path.is_absolute() && place(path).is_some_and(|there| place(Path::new(".")) == Some(there))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge reads the clock and draws the run's name")]

@@ -12,6 +12,9 @@ const BASE: usize = 40 << 20;
 /// Bytes of records between pull and assembly that keep all threads busy.
 const FLIGHT_MAX: usize = 16 << 20;
 
+/// Bytes that it takes to end a batch of any size: the slices in the encoders' hands, what an upload holds back, manifests.
+const ENDING: usize = 40 << 20;
+
 /// How `limits.memory_limit` is shared out. All in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -35,7 +38,8 @@ impl Budget {
         let queue = (limit / 8).clamp(8 << 20, 64 << 20);
         let flight = (limit / 32).clamp(2 << 20, FLIGHT_MAX);
         let batch = limit.saturating_sub(BASE + queue + 2 * flight) / 4 * 3;
-        Self { queue, flight, batch, writer: limit / 4, resident: limit / 4 * 3 }
+        let writer = (limit / 4).saturating_sub(16 << 20).max(limit / 8);
+        Self { queue, flight, batch, writer, resident: limit - (ENDING + limit / 8).min(limit / 2) }
     }
 
     /// The same for a batch that must come whole, whatever it holds.

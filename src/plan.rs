@@ -78,6 +78,20 @@ impl Plan {
     }
 }
 
+/// What a committed batch read, to be pulled a second time.
+pub(crate) fn ranges_read(progress: &Progress) -> BTreeMap<Partition, StartAt> {
+    let mut ranges = BTreeMap::new();
+    for (&partition, &end) in &progress.end {
+        let start = progress.start.get(&partition).copied().unwrap_or(end);
+        let start = progress.skipped.get(&partition).map_or(start, |&(_, resumed)| resumed);
+        // A summary may have been edited by hand.
+        if 0 <= start && start < end {
+            ranges.insert(partition, StartAt { range: OffsetRange::new(start, end), leader_epoch: None });
+        }
+    }
+    ranges
+}
+
 /// Makes the plan, or says why the data forbids one.
 pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
     if let Some(other) = input.state.and_then(|state| other_topic(state, input.bounds)) {
@@ -251,6 +265,8 @@ fn shares(lags: &BTreeMap<Partition, u64>, max: u64) -> BTreeMap<Partition, u64>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -279,6 +295,7 @@ mod tests {
             skipped: BTreeMap::new(),
             leader_epochs: BTreeMap::from([(0, 7)]),
             watermark: None,
+            event_time_id: None,
             max_event_time: BTreeMap::new(),
             planned_at: 0,
             run_id: String::new(),
@@ -289,6 +306,23 @@ mod tests {
 
     fn run(state: Option<&Progress>, bounds: &TopicBounds, max_offsets: u64, on_data_loss: OnDataLoss) -> Result<Plan> {
         plan(&PlanInput { state, bounds, first_starts: &Offsets::new(), max_offsets, on_data_loss, up_to: None })
+    }
+
+    #[test]
+    fn too_little_waits_until_the_last_batch_is_long_enough_ago() {
+        let limits = |min_offsets_per_trigger| Limits {
+            min_offsets_per_trigger,
+            max_trigger_delay: Duration::from_secs(60),
+            ..crate::table::sample::job("", "").limits
+        };
+        let (state, minute) = (Progress { planned_at: 1_000, ..state(&[0]) }, 60_000_000);
+        let plan = run(Some(&state), &bounds(&[(0, 5, 5)]), 1, OnDataLoss::Fail).unwrap();
+        for (min, now, too_little) in
+            [(5, 1_000, false), (6, 1_000, true), (6, minute + 999, true), (6, minute + 1_000, false), (6, i64::MAX, false)]
+        {
+            assert_eq!(plan.is_too_little(Some(&state), &limits(min), now), too_little, "at least {min} at {now}");
+        }
+        assert!(!plan.is_too_little(None, &limits(6), 0), "a first run pins its start");
     }
 
     proptest! {

@@ -44,6 +44,8 @@ pub struct Progress {
     pub leader_epochs: BTreeMap<Partition, i32>,
     /// Watermark in µs since the epoch; none before the first event time.
     pub watermark: Option<i64>,
+    /// Field id of the column whose times these are: it stays when the column is renamed. None where the job names none.
+    pub event_time_id: Option<i32>,
     /// Highest event time seen per partition, µs since the epoch.
     pub max_event_time: BTreeMap<Partition, i64>,
     /// Start time of the run, µs since the epoch: "future" was judged against it.
@@ -88,6 +90,13 @@ pub struct PendingRejects {
     pub judged_by: Option<i64>,
 }
 
+impl PendingRejects {
+    /// Rows in all files.
+    pub fn records(&self) -> u64 {
+        self.files.iter().map(|file| file.records).fold(0, u64::saturating_add)
+    }
+}
+
 /// One data file of rejects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectsFile {
@@ -129,6 +138,9 @@ impl Progress {
         }
         if let Some(watermark) = self.watermark {
             summary.insert("tidegate.watermark".into(), rfc3339(watermark));
+        }
+        if let Some(id) = self.event_time_id {
+            summary.insert("tidegate.event-time-id".into(), id.to_string());
         }
         if !self.max_event_time.is_empty() {
             let times: BTreeMap<_, _> = self.max_event_time.iter().map(|(&p, &t)| (p, rfc3339(t))).collect();
@@ -176,6 +188,7 @@ impl Progress {
             skipped: reader.optional_per_topic("tidegate.offsets.skipped")?,
             leader_epochs: reader.optional_per_topic("tidegate.leader-epochs")?,
             watermark: reader.optional_time("tidegate.watermark")?,
+            event_time_id: reader.optional_number("tidegate.event-time-id")?,
             max_event_time: times
                 .into_iter()
                 .map(|(p, t)| Some((p, micros(&t)?)))
@@ -333,6 +346,10 @@ impl Reader<'_> {
         self.text(key)?.parse().map_err(|_| self.damaged(key))
     }
 
+    fn optional_number(&self, key: &str) -> Result<Option<i32>> {
+        self.summary.get(key).map(|text| text.parse().map_err(|_| self.damaged(key))).transpose()
+    }
+
     fn json<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<T> {
         serde_json::from_str(self.text(key)?).map_err(|_| self.damaged(key))
     }
@@ -378,12 +395,14 @@ mod tests {
             prop::collection::btree_map(0..9_i32, (0..99_i64, 99..199_i64), 0..3),
             prop::collection::btree_map(0..9_i32, 0..i32::MAX, 0..3),
         );
-        let times = (prop::option::of(any::<i64>()), prop::collection::btree_map(0..9_i32, any::<i64>(), 0..4), any::<i64>());
+        let of_column = prop::option::of(any::<i32>());
+        let times =
+            (prop::option::of(any::<i64>()), of_column, prop::collection::btree_map(0..9_i32, any::<i64>(), 0..4), any::<i64>());
         let rest = (any::<bool>(), any::<[u32; 12]>(), prop::option::of((".{0,9}", any::<u64>(), prop::option::of(any::<i64>()))));
         (identity, positions, times, rest).prop_map(|(identity, positions, times, rest)| {
             let (job, epoch, batch, topic, topic_id, cluster_id) = identity;
             let (start, end, skipped, leader_epochs) = positions;
-            let (watermark, max_event_time, planned_at) = times;
+            let (watermark, event_time_id, max_event_time, planned_at) = times;
             let n = rest.1.map(u64::from);
             Progress {
                 job,
@@ -397,6 +416,7 @@ mod tests {
                 skipped,
                 leader_epochs,
                 watermark,
+                event_time_id,
                 max_event_time,
                 planned_at,
                 kind: if rest.0 { Kind::Batch } else { Kind::Reset },

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 
 use crate::catalog::LoadedTable;
+use crate::config::Config;
 use crate::error::{Doing, Error, Result};
 use crate::offsets::{Offsets, as_argument};
 use crate::progress::{Progress, StateProperty, is_of_this_version};
@@ -129,8 +130,15 @@ fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {
     Ok(head)
 }
 
-/// Whether a run may begin from this state: a first run is proved by a table that never had a snapshot, or said by the user.
-pub(crate) fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run: bool) -> Result<()> {
+/// Field id of the job's event-time column.
+pub(crate) fn event_time_id(config: &Config, table: &LoadedTable) -> Option<i32> {
+    Some(table.metadata.current_schema().field_by_name(config.mode.event_time()?)?.id)
+}
+
+/// Whether a run may begin from this state: a first run is proved by a table that never had a snapshot, or said by the user; and
+/// a watermark judges only the column that it was made from.
+pub(crate) fn may_begin(state: &State, table: &LoadedTable, config: &Config, first_run: bool) -> Result<()> {
+    let job = &config.name;
     let fresh = table.metadata.last_sequence_number() == 0 && table.metadata.snapshots().len() == 0;
     match &state.found {
         None if !fresh && !first_run => Err(Error::refused(
@@ -142,8 +150,31 @@ pub(crate) fn may_begin(state: &State, table: &LoadedTable, job: &str, first_run
             format!("`--first-run` was given, but job `{job}` has a state in table `{}`", table.ident),
             "leave the flag out: the run goes on where the last one ended",
         )),
-        _ => Ok(()),
+        Some((progress, _)) => same_event_time(progress, table, config),
+        None => Ok(()),
     }
+}
+
+fn same_event_time(progress: &Progress, table: &LoadedTable, config: &Config) -> Result<()> {
+    // A job that names none judges nothing; a state that names none judged nothing yet.
+    let (Some(then), Some(now)) = (progress.event_time_id, event_time_id(config, table)) else { return Ok(()) };
+    if then == now || (progress.watermark.is_none() && progress.max_event_time.is_empty()) {
+        return Ok(());
+    }
+    let schema = table.metadata.current_schema();
+    let before = schema.name_by_field_id(then).map_or_else(|| "a column that was dropped".to_owned(), |name| format!("`{name}`"));
+    Err(Error::refused(
+        format!(
+            "the watermark of job `{job}` was made from {before}, and `merge.event_time` is `{name}` now",
+            job = config.name,
+            name = config.mode.event_time().unwrap_or_default()
+        ),
+        format!(
+            "records would be judged late by times of another column; `tidegate reset JOB --to {} --execute` goes on from the stored \
+             offsets without a watermark",
+            as_argument(&progress.end)
+        ),
+    ))
 }
 
 /// The newest of these snapshots among the head and its ancestors.

@@ -123,10 +123,12 @@ fn feed<'a, C: Catalog>(
         } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
             runtime.block_on(assembly.flush_rejects())?;
         }
-        let mut full = assembly.memory() >= hold_max;
+        let held = assembly.memory();
+        let mut full = held >= hold_max;
         if bytes >= look_at {
             look_at = bytes + LOOK_BYTES;
-            full |= holds(budget.resident);
+            // A batch that holds little itself would gain nothing by being cut.
+            full |= held >= budget.batch / 4 && holds(budget.resident);
         }
         if full {
             enough.store(true, Ordering::Relaxed);

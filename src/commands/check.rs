@@ -6,15 +6,14 @@ use serde::Serialize;
 
 use crate::batch::{MergeColumns, deleted_rows};
 use crate::catalog::{Catalog, LoadedTable};
-use crate::commands::{Tables, load_table, open_source, open_tables};
+use crate::commands::{Tables, open_source, open_tables};
 use crate::config::{Config, Mode, Tombstones};
 use crate::decode::KeyDecoder;
 use crate::error::{Error, Result};
-use crate::job::{Supplied, decoder, first_starts, rejects_ident};
+use crate::job::{Supplied, decoder, first_starts, load_table, next_plan, rejects_ident};
 use crate::names::FileNames;
-use crate::plan::{PlanInput, plan};
 use crate::rejects;
-use crate::report::ErrorReport;
+use crate::report::{ErrorReport, Head};
 use crate::source::Source;
 use crate::state::{self, State};
 use crate::storage::Store;
@@ -24,12 +23,9 @@ use crate::write::{DataWriter, WriteTarget};
 /// What `check` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Checked {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `check`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// 0, or the code of the first test that failed.
     pub exit_code: u8,
     /// Every test, in order.
@@ -104,13 +100,7 @@ impl Checked {
 
 /// Tests everything, however much fails. `now` is µs since the epoch.
 pub async fn check(config: &Config, now: i64) -> Checked {
-    let mut checked = Checked {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "check",
-        job: config.name.clone(),
-        exit_code: 0,
-        tests: Vec::new(),
-    };
+    let mut checked = Checked { head: Head::of("check", &config.name), exit_code: 0, tests: Vec::new() };
     checked.add("job file", Ok(format!("job `{}`", config.name)));
     let state = match open_tables(config) {
         Ok(tables) => checked.add_tables(config, &tables).await,
@@ -172,7 +162,7 @@ fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
 
 async fn job_state(config: &Config, table: &LoadedTable) -> Result<State> {
     let state = state::find(table, &config.table.branch, &config.name).await?;
-    state::may_begin(&state, table, &config.name, false)?;
+    state::may_begin(&state, table, config, false)?;
     Ok(state)
 }
 
@@ -201,23 +191,16 @@ fn topic(config: &Config, state: Option<&State>, now: i64) -> Result<String> {
     if let Some((partition, _)) = bounds.partitions.iter().find(|(_, bounds)| bounds.is_none()) {
         return Err(Error::unavailable(format!("reach partition {partition} of `{}`", bounds.topic), "it has no leader now"));
     }
-    let first_starts = first_starts(config, &source, &bounds)?;
     let offsets: i64 = known.iter().map(|b| b.last_stable - b.earliest).sum();
     let mut found = format!("`{}`, {} partitions, {offsets} offsets", bounds.topic, known.len());
-    if let Some(state) = state {
-        let progress = state.progress();
-        let plan = plan(&PlanInput {
-            state: progress,
-            bounds: &bounds,
-            first_starts: &first_starts,
-            max_offsets: config.limits.max_offsets_per_trigger,
-            on_data_loss: config.kafka.on_data_loss,
-            up_to: None,
-        })?;
-        if !plan.is_empty() && plan.is_too_little(progress, &config.limits, now) {
-            let verb = if plan.lag == 1 { "is" } else { "are" };
-            found.push_str(&format!("; {} new {verb} below `limits.min_offsets_per_trigger`: a run would wait", plan.lag));
-        }
+    let Some(state) = state else {
+        first_starts(config, &source, &bounds)?;
+        return Ok(found);
+    };
+    let plan = next_plan(config, &source, state, &bounds, None)?;
+    if !plan.is_empty() && plan.is_too_little(state.progress(), &config.limits, now) {
+        let verb = if plan.lag == 1 { "is" } else { "are" };
+        found.push_str(&format!("; {} new {verb} below `limits.min_offsets_per_trigger`: a run would wait", plan.lag));
     }
     Ok(found)
 }

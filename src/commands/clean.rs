@@ -7,22 +7,19 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::clean::{Listing, Used, longest_run, orphans};
-use crate::commands::{columns, load_table, open_tables};
+use crate::commands::{columns, open_tables};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::job::rejects_ident;
+use crate::job::{load_table, rejects_ident, table_ident};
 use crate::progress::rfc3339;
-use crate::report::human;
+use crate::report::{Head, human};
 
 /// What `clean` did. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Cleaned {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `clean`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Tables whose folders were searched: the job's, and its rejects table where there is one.
     pub tables: Vec<String>,
     /// Whether the orphans were deleted, or only listed.
@@ -73,18 +70,16 @@ pub async fn clean(config: &Config, older_than: Duration, delete: bool, now: i64
     }
     let tables = open_tables(config)?;
     let (catalog, store, job) = (&tables.catalog, &tables.store, &config.name);
-    let idents = [crate::job::table_ident(config), rejects_ident(config)];
-    load_table(catalog, config).await?;
+    let tables = [Some(load_table(catalog, config).await?), catalog.load(&rejects_ident(config)).await?];
     let mut listing = Listing::default();
-    for ident in &idents {
-        if let Some(table) = catalog.load(ident).await? {
-            listing.add(&table.metadata, store).await?;
-        }
+    for table in tables.iter().flatten() {
+        listing.add(&table.metadata, store).await?;
     }
     let mut used = Used::default();
     let mut searched = Vec::new();
-    for ident in &idents {
-        if let Some(table) = catalog.load(ident).await? {
+    // Loaded anew: what a run committed since the files were listed names files that are in the list.
+    for ident in [table_ident(config), rejects_ident(config)] {
+        if let Some(table) = catalog.load(&ident).await? {
             used.add(&table, job, store).await?;
             searched.push(ident.to_string());
         }
@@ -103,9 +98,7 @@ pub async fn clean(config: &Config, older_than: Duration, delete: bool, now: i64
         modified: rfc3339(file.modified.timestamp_micros()),
     };
     Ok(Cleaned {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "clean",
-        job: job.clone(),
+        head: Head::of("clean", &config.name),
         tables: searched,
         deleted: delete,
         older_than_seconds: older_than.as_secs(),
@@ -129,7 +122,7 @@ impl Cleaned {
             (_, true) => "deleted",
             (_, false) => "nothing was deleted; `--delete` deletes them",
         };
-        text.push_str(&format!("{}: {} {many}, {}; {done}\n", self.job, self.files, human::bytes(self.bytes)));
+        text.push_str(&format!("{}: {} {many}, {}; {done}\n", self.head.job, self.files, human::bytes(self.bytes)));
         match self.too_young {
             0 => {}
             1 => text.push_str("1 younger than `--older-than` stays: a run that is at work may name it yet\n"),

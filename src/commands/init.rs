@@ -5,17 +5,15 @@ use serde::Serialize;
 use crate::commands::open_tables;
 use crate::config::Config;
 use crate::error::Result;
+use crate::report::Head;
 use crate::table::create;
 
 /// What `init` did. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Initialised {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `init`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Its location.
@@ -31,9 +29,7 @@ pub async fn init(config: &Config) -> Result<Initialised> {
     let tables = open_tables(config)?;
     let created = create::init(config, &tables.catalog).await?;
     Ok(Initialised {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "init",
-        job: config.name.clone(),
+        head: Head::of("init", &config.name),
         table: crate::job::table_ident(config).to_string(),
         location: created.location,
         created: !created.already_there,

@@ -12,16 +12,16 @@ pub mod run;
 pub mod status;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::catalog::sql::SqlCatalog;
-use crate::catalog::{Catalog, LoadedTable};
 use crate::config::{CatalogConfig, CatalogKind, Config};
 use crate::error::{Error, Mistake, Mistakes, Result};
-use crate::job::{settle::group, table_ident};
+use crate::job::settle::group;
 use crate::memory::Budget;
 use crate::report::ErrorReport;
 use crate::source::kafka::Kafka;
@@ -60,7 +60,7 @@ impl Failed {
 }
 
 /// Reads and checks a job file. `env` looks up a variable.
-pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config> {
     let file = path.display().to_string();
     let unusable = |message: String| Error::Job { file: file.clone(), mistakes: Mistakes(vec![Mistake { line: None, message }]) };
     let mut text = String::new();
@@ -78,13 +78,6 @@ pub fn open_tables(config: &Config) -> Result<Tables> {
     let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, .. } = &config.catalog;
     let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
     Ok(Tables { store, catalog })
-}
-
-/// Loads the job's table, which must exist.
-pub(crate) async fn load_table(catalog: &impl Catalog, config: &Config) -> Result<LoadedTable> {
-    let ident = table_ident(config);
-    let table = catalog.load(&ident).await?;
-    table.ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
 }
 
 /// Opens the source; asks it nothing yet.

@@ -2,24 +2,20 @@
 
 use serde::Serialize;
 
-use crate::commands::{columns, load_table, open_source, open_tables};
+use crate::commands::{columns, open_source, open_tables};
 use crate::config::Config;
 use crate::error::Result;
-use crate::job::{Supplied, first_starts};
-use crate::offsets::Offsets;
-use crate::plan::{Plan, PlanInput, plan};
+use crate::job::{Supplied, load_table, next_plan};
+use crate::report::Head;
 use crate::source::Source;
 use crate::state;
 
 /// What `plan` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Planned {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `plan`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Topic.
@@ -64,18 +60,10 @@ pub async fn planned(config: &Config, now: i64) -> Result<Planned> {
     let table = load_table(&open_tables(config)?.catalog, config).await?;
     Supplied::of(config, &table)?;
     let state = state::find(&table, &config.table.branch, &config.name).await?;
-    state::may_begin(&state, &table, &config.name, false)?;
+    state::may_begin(&state, &table, config, false)?;
     let source = open_source(config)?;
     let bounds = tokio::task::block_in_place(|| source.bounds())?;
-    let first_starts = if state.found.is_some() { Offsets::new() } else { first_starts(config, &source, &bounds)? };
-    let plan: Plan = plan(&PlanInput {
-        state: state.progress(),
-        bounds: &bounds,
-        first_starts: &first_starts,
-        max_offsets: config.limits.max_offsets_per_trigger,
-        on_data_loss: config.kafka.on_data_loss,
-        up_to: None,
-    })?;
+    let plan = next_plan(config, &source, &state, &bounds, None)?;
     let partitions = plan
         .starts
         .iter()
@@ -93,9 +81,7 @@ pub async fn planned(config: &Config, now: i64) -> Result<Planned> {
         })
         .collect();
     Ok(Planned {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "plan",
-        job: config.name.clone(),
+        head: Head::of("plan", &config.name),
         table: table.ident.to_string(),
         topic: bounds.topic.clone(),
         batch: state.progress().map_or(1, |p| p.batch + 1),
@@ -112,12 +98,12 @@ impl Planned {
     /// For a person.
     pub fn text(&self) -> String {
         let head = match (self.empty, self.planned) {
-            (true, _) => format!("{}: nothing new in {}; a run would commit nothing\n", self.job, self.topic),
+            (true, _) => format!("{}: nothing new in {}; a run would commit nothing\n", self.head.job, self.topic),
             (false, 0) => {
-                format!("{}: a run would commit batch {} to pin its offsets, without reading any\n", self.job, self.batch)
+                format!("{}: a run would commit batch {} to pin its offsets, without reading any\n", self.head.job, self.batch)
             }
             (false, planned) => {
-                format!("{}: a run would read {planned} of {} offsets as batch {}\n", self.job, self.lag, self.batch)
+                format!("{}: a run would read {planned} of {} offsets as batch {}\n", self.head.job, self.lag, self.batch)
             }
         };
         let known = |offset: Option<i64>| offset.map_or_else(|| "unreachable".to_owned(), |offset| offset.to_string());

@@ -9,6 +9,7 @@ use crate::job::reset::{Judged, ResetOptions};
 use crate::job::{Job, Run, table_ident};
 use crate::observe::Observer;
 use crate::progress::rfc3339;
+use crate::report::Head;
 use crate::report::human::counted;
 use crate::reset::total;
 use crate::source::Stop;
@@ -16,12 +17,9 @@ use crate::source::Stop;
 /// What `reset` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Reset {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `reset`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Branch.
@@ -97,9 +95,7 @@ fn answer(config: &Config, run: &Run, options: &ResetOptions, judged: Judged) ->
         last_stable: one.bounds.map(|bounds| bounds.last_stable),
     };
     Reset {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "reset",
-        job: config.name.clone(),
+        head: Head::of("reset", &config.name),
         table: table_ident(config).to_string(),
         branch: config.table.branch.clone(),
         run_id: run.id.to_string(),
@@ -124,8 +120,8 @@ impl Reset {
     pub fn text(&self) -> String {
         let done = self.snapshot_id.is_some();
         let mut text = match self.snapshot_id {
-            Some(snapshot) => format!("{}: reset by snapshot {snapshot} of {}\n", self.job, self.table),
-            None => format!("{}: a reset would do this; nothing was changed\n", self.job),
+            Some(snapshot) => format!("{}: reset by snapshot {snapshot} of {}\n", self.head.job, self.table),
+            None => format!("{}: a reset would do this; nothing was changed\n", self.head.job),
         };
         let known = |offset: Option<i64>, none: &str| offset.map_or_else(|| none.to_owned(), |offset| offset.to_string());
         let none = if self.unknown_because.is_some() { "unknown" } else { "none" };

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::job::{Ended, Job, Run, RunOptions, table_ident};
 use crate::observe::Observer;
 use crate::progress::rfc3339;
-use crate::report::{ErrorReport, Outcome, Report};
+use crate::report::{ErrorReport, Head, Outcome, Report};
 use crate::source::Stop;
 use crate::storage::Requests;
 
@@ -55,9 +55,7 @@ fn report(config: &Config, run: &Run, ended: Ended, requests: Requests) -> (Repo
         Err(error) => (Outcome::Failed, Some(error)),
     };
     let report = Report {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "run",
-        job: config.name.clone(),
+        head: Head::of("run", &config.name),
         table: table_ident(config).to_string(),
         branch: config.table.branch.clone(),
         topic: config.kafka.topic.clone(),

@@ -4,24 +4,25 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::commands::{columns, load_table, open_source, open_tables};
+use crate::commands::{columns, open_source, open_tables};
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::error::Result;
+use crate::job::load_table;
 use crate::offsets::{Offsets, Partition, PartitionBounds, TopicBounds};
 use crate::progress::{Progress, rfc3339};
+use crate::rejects;
+use crate::report::human::counted;
+use crate::report::{ErrorReport, Head};
 use crate::source::Source;
 use crate::state;
 
 /// What `status` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `status`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Topic.
@@ -30,6 +31,8 @@ pub struct Status {
     pub last_batch: Option<LastBatch>,
     /// Whether the table was rolled back: later batches of the job are undone, and will be read again.
     pub rolled_back: bool,
+    /// Rejects of the last batch that a run left open: the next one appends them to the rejects table.
+    pub rejects_open: u64,
     /// Next offset to read of every partition.
     pub offsets: BTreeMap<String, Offsets>,
     /// Watermark, RFC 3339.
@@ -67,19 +70,24 @@ pub struct LastBatch {
 
 /// Asks table and broker; a broker that does not answer leaves the lag unknown. `now` is µs since the epoch.
 pub async fn status(config: &Config, now: i64) -> Result<Status> {
-    let table = load_table(&open_tables(config)?.catalog, config).await?;
+    let catalog = open_tables(config)?.catalog;
+    let table = load_table(&catalog, config).await?;
     let state = state::find(&table, &config.table.branch, &config.name).await?;
     let progress = state.progress();
+    let rejects_open = match progress {
+        Some(progress) => {
+            rejects::open(&catalog, &table, &config.table.branch, progress).await?.map_or(0, |(_, open)| open.records())
+        }
+        None => 0,
+    };
     let bounds = tokio::task::block_in_place(|| open_source(config)?.bounds());
     let (lag, held, broker_error) = match &bounds {
         Ok(bounds) => (lag(progress, bounds), held(bounds), None),
-        Err(error) => (BTreeMap::new(), Vec::new(), Some(crate::report::ErrorReport::from_error(error).message)),
+        Err(error) => (BTreeMap::new(), Vec::new(), Some(ErrorReport::from_error(error).message)),
     };
     let newest = progress.and_then(|p| p.max_event_time.values().copied().max());
     Ok(Status {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "status",
-        job: config.name.clone(),
+        head: Head::of("status", &config.name),
         table: table.ident.to_string(),
         topic: config.kafka.topic.clone(),
         last_batch: state.found.as_ref().map(|(progress, snapshot_id)| LastBatch {
@@ -92,6 +100,7 @@ pub async fn status(config: &Config, now: i64) -> Result<Status> {
             records: progress.counts,
         }),
         rolled_back: state.rolled_back,
+        rejects_open,
         offsets: progress.map(|p| BTreeMap::from([(p.topic.clone(), p.end.clone())])).unwrap_or_default(),
         watermark: progress.and_then(|p| p.watermark).map(rfc3339),
         lag_records: bounds.is_ok().then(|| lag.values().sum()),
@@ -121,7 +130,7 @@ fn held(bounds: &TopicBounds) -> Vec<Partition> {
 impl Status {
     /// For a person.
     pub fn text(&self) -> String {
-        let mut text = format!("job {} · topic {} · table {}\n", self.job, self.topic, self.table);
+        let mut text = format!("job {} · topic {} · table {}\n", self.head.job, self.topic, self.table);
         match &self.last_batch {
             None => text.push_str("no batch yet\n"),
             Some(last) => {
@@ -142,6 +151,9 @@ impl Status {
         }
         if self.rolled_back {
             text.push_str("rolled back the batches after this one are undone; the next run reads their offsets again\n");
+        }
+        if self.rejects_open > 0 {
+            text.push_str(&format!("open        {} to append; the next run does it\n", counted(self.rejects_open, "reject")));
         }
         text.push_str(&format!("watermark   {}\n", self.watermark.as_deref().unwrap_or("none yet")));
         match (self.lag_records, &self.broker_error) {

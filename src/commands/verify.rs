@@ -2,20 +2,19 @@
 
 use serde::Serialize;
 
-use crate::commands::{load_table, open_source, open_tables};
+use crate::commands::{open_source, open_tables};
 use crate::config::Config;
 use crate::error::Result;
+use crate::job::load_table;
+use crate::report::Head;
 use crate::verify::{Doors, Guarantee, Judgement, verify};
 
 /// What `verify` answers. Its JSON form is a contract.
 #[derive(Debug, Serialize)]
 pub struct Verified {
-    /// Version of the program.
-    pub tidegate: &'static str,
-    /// Always `verify`.
-    pub command: &'static str,
-    /// Job name.
-    pub job: String,
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Branch.
@@ -40,9 +39,7 @@ pub async fn verified(config: &Config) -> Result<Verified> {
     let failed = guarantees.iter().any(|guarantee| guarantee.result == Judgement::Fail);
     let error = guarantees.iter().map(|guarantee| guarantee.error_code).find(|&code| code != 0);
     Ok(Verified {
-        tidegate: env!("CARGO_PKG_VERSION"),
-        command: "verify",
-        job: config.name.clone(),
+        head: Head::of("verify", &config.name),
         table: ident,
         branch: config.table.branch.clone(),
         snapshot_id,

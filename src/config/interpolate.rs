@@ -2,11 +2,13 @@
 //!
 //! Pure. What a variable holds is never looked at again, so a value cannot smuggle in another variable.
 
+use std::ffi::OsString;
+
 /// The text with its variables filled in, or everything that is wrong with it.
 ///
 /// As in a shell a default also stands in for an empty variable. A dollar sign alone is a mistake: `$HOME` would look filled in
 /// and would not be.
-pub(super) fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Vec<String>> {
+pub(super) fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<String, Vec<String>> {
     let mut filled = String::with_capacity(text.len());
     let mut reasons = Vec::new();
     let mut rest = text;
@@ -34,7 +36,7 @@ pub(super) fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> R
     if reasons.is_empty() { Ok(filled) } else { Err(reasons) }
 }
 
-fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+fn variable(inside: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<String, String> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -47,7 +49,10 @@ fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String
             "`${..}` does not name a variable; write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign",
         ));
     }
-    match (env(name), default) {
+    // What it holds is not repeated: it may be a password.
+    let value = env(name).map(OsString::into_string).transpose();
+    let value = value.map_err(|_| format!("environment variable `{name}` is not UTF-8 text; set it to text that is"))?;
+    match (value, default) {
         (None, None) => Err(format!("environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`")),
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
@@ -60,15 +65,18 @@ fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn check(text: &str, expected: Result<&str, &[&str]>) {
         let env = |name: &str| match name {
-            "TOPIC" => Some(String::from("articles")),
-            "EMPTY" => Some(String::new()),
-            "NESTED" => Some(String::from("${TOPIC}$$")),
+            "TOPIC" => Some("articles".into()),
+            "EMPTY" => Some(OsString::new()),
+            "NESTED" => Some("${TOPIC}$$".into()),
+            "LATIN" => Some(OsString::from_vec(b"caf\xe9".to_vec())),
             _ => None,
         };
         let expected = expected.map(str::to_owned).map_err(|reasons| reasons.iter().map(|&reason| reason.to_owned()).collect());
@@ -105,6 +113,8 @@ mod tests {
                 "environment variable `B` is not set; set it, or write `${B:-default}`",
             ]),
         );
+        let no_text = "environment variable `LATIN` is not UTF-8 text; set it to text that is";
+        check("${LATIN}${LATIN:-x}", Err(&[no_text, no_text]));
         check("$HOME", Err(&["a variable is written `${NAME}`, a dollar sign `$$`"]));
         check("${TOPIC", Err(&["`${` is never closed by `}`"]));
         let no_name = "`${..}` does not name a variable; write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign";
@@ -122,7 +132,7 @@ mod tests {
         #[test]
         fn any_value_is_taken_as_it_is(before in "[a-z$]{0,5}", value in "\\PC+", after in "[a-z$]{0,5}") {
             let text = format!("{}${{V:-x}}{}", before.replace('$', "$$"), after.replace('$', "$$"));
-            let filled = interpolate(&text, &|_| Some(value.clone()));
+            let filled = interpolate(&text, &|_| Some(value.clone().into()));
             prop_assert_eq!(filled, Ok(format!("{before}{value}{after}")));
         }
 

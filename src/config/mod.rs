@@ -21,6 +21,7 @@ mod vocabulary;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in the file, in the order of its lines. A file that is not TOML has one mistake: the first.
-    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
         let reader = Reader::new(text, env);
         let root = DeTable::parse(text).map_err(|e| {
             let line = e.span().map(|span| reader.line(span.start));
@@ -120,6 +121,16 @@ pub enum Mode {
         /// Column by which late and future records are judged; none: neither is judged.
         event_time: Option<String>,
     },
+}
+
+impl Mode {
+    /// Column by which late and future records are judged.
+    pub fn event_time(&self) -> Option<&str> {
+        match self {
+            Self::Merge(merge) => Some(&merge.event_time),
+            Self::Append { event_time } => event_time.as_deref(),
+        }
+    }
 }
 
 /// `[merge]`. All columns are columns of the table.

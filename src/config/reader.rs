@@ -4,6 +4,7 @@
 //! caller goes on with a stand-in, because a `Config` is handed out only when there is no mistake at all.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -16,7 +17,7 @@ use crate::error::{Mistake, Mistakes};
 pub(super) struct Reader<'a> {
     /// Byte offset at which each line begins.
     line_starts: Vec<usize>,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    env: &'a dyn Fn(&str) -> Option<OsString>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { line_starts, env, mistakes: RefCell::new(Vec::new()) }
     }

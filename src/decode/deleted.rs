@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::spec::SchemaRef;
 
 use super::fault::Reject;
 use super::metadata::MetadataColumn;
+use super::{Filling, columns};
 use crate::config::{FormatConfig, MergeConfig, MetadataKind};
 use crate::error::{Error, Result};
 use crate::source::Chunk;
@@ -18,21 +19,19 @@ use crate::source::Chunk;
 #[derive(Debug)]
 pub(crate) struct DeletedRows {
     schema: ArrowSchemaRef,
-    layout: Vec<Filling>,
+    layout: Vec<Filling<Delete>>,
     metadata: Vec<MetadataColumn>,
     topic: String,
     carried: Vec<String>,
 }
 
-/// Where a column of the table comes from.
+/// What a delete gives a column.
 #[derive(Debug, Clone, Copy)]
-enum Filling {
+enum Delete {
     /// The id column at this place of `merge.id`.
     Id(usize),
     EventTime,
     Flag,
-    Metadata,
-    Null,
 }
 
 impl DeletedRows {
@@ -58,11 +57,11 @@ impl DeletedRows {
             // A record without a value has no hash of it.
             let kind = metadata.get(name).filter(|kind| **kind != MetadataKind::Sha256);
             rows.layout.push(if let Some(at) = merge.id.iter().position(|id| id == name) {
-                Filling::Id(at)
+                Filling::Own(Delete::Id(at))
             } else if merge.event_time == *name {
-                Filling::EventTime
+                Filling::Own(Delete::EventTime)
             } else if flag == name {
-                Filling::Flag
+                Filling::Own(Delete::Flag)
             } else if merge.order_by.contains(name) {
                 Filling::Null
             } else if let Some(&kind) = kind {
@@ -101,19 +100,11 @@ impl DeletedRows {
                 }
             }
         }
-        let mut metadata = self.metadata.iter_mut().map(MetadataColumn::finish);
-        let columns: Vec<ArrayRef> = self
-            .layout
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(filling, field)| match filling {
-                Filling::Id(at) => Arc::clone(&ids[*at]),
-                Filling::EventTime => Arc::clone(event_times),
-                Filling::Flag => Arc::new(BooleanArray::from(vec![true; records.len()])),
-                Filling::Metadata => metadata.next().expect("counted in new"),
-                Filling::Null => new_null_array(field.data_type(), records.len()),
-            })
-            .collect();
+        let columns = columns(&self.schema, &self.layout, &mut self.metadata, records.len(), |delete| match delete {
+            Delete::Id(at) => Arc::clone(&ids[*at]),
+            Delete::EventTime => Arc::clone(event_times),
+            Delete::Flag => Arc::new(BooleanArray::from(vec![true; records.len()])),
+        });
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         Ok((rows.map_err(|e| Error::broken(format!("rows of deletes: {e}")))?, rejects))
     }

@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Fields, SchemaRef as ArrowSchemaRef};
+use arrow::datatypes::{FieldRef, Fields, SchemaRef as ArrowSchemaRef};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::{NestedField, SchemaRef};
 
@@ -85,7 +85,7 @@ pub(crate) struct DecodeSpec {
 pub(crate) struct Decoder {
     schema: ArrowSchemaRef,
     /// Where each column of the table comes from.
-    layout: Vec<Filling>,
+    layout: Vec<Filling<Value>>,
     supplied: StructColumn,
     metadata: Vec<MetadataColumn>,
     topic: String,
@@ -95,12 +95,37 @@ pub(crate) struct Decoder {
 
 /// Where a column of the table comes from.
 #[derive(Debug, Clone, Copy)]
-enum Filling {
+enum Filling<T> {
+    /// From what the rows are made of.
+    Own(T),
+    /// From what stands around the record.
+    Metadata,
+    Null,
+}
+
+/// What a record's value gives a column.
+#[derive(Debug, Clone, Copy)]
+enum Value {
     Json,
     /// As `Json`, and false where that gives nothing.
     Flag,
-    Metadata,
-    Null,
+}
+
+/// The columns of `rows` rows, and the metadata's empty for the next.
+fn columns<T>(
+    schema: &ArrowSchemaRef,
+    layout: &[Filling<T>],
+    metadata: &mut [MetadataColumn],
+    rows: usize,
+    mut own: impl FnMut(&T) -> ArrayRef,
+) -> Vec<ArrayRef> {
+    let mut metadata = metadata.iter_mut().map(MetadataColumn::finish);
+    let fill = |(filling, field): (&Filling<T>, &FieldRef)| match filling {
+        Filling::Own(part) => own(part),
+        Filling::Metadata => metadata.next().expect("one for each such column"),
+        Filling::Null => new_null_array(field.data_type(), rows),
+    };
+    layout.iter().zip(schema.fields()).map(fill).collect()
 }
 
 /// What a [`Decoder`] makes of a chunk.
@@ -142,12 +167,12 @@ impl Decoder {
                     // A required one too: what a record leaves out is filled in.
                     supplied.push(Arc::new(NestedField { required: false, ..(**field).clone() }));
                     supplied_arrow.push(Arc::clone(arrow));
-                    Filling::Flag
+                    Filling::Own(Value::Flag)
                 }
                 (true, None) => {
                     supplied.push(Arc::clone(field));
                     supplied_arrow.push(Arc::clone(arrow));
-                    Filling::Json
+                    Filling::Own(Value::Json)
                 }
                 (false, Some(&kind)) => {
                     metadata.push(MetadataColumn::new(kind, field, arrow, &spec.format)?);
@@ -229,18 +254,13 @@ impl Decoder {
     fn finish(&mut self, mut kept: BooleanBufferBuilder, good: usize) -> RecordBatch {
         let rows = kept.len();
         let mut supplied = self.supplied.finish_columns().into_iter();
-        let mut metadata = self.metadata.iter_mut().map(MetadataColumn::finish);
-        let columns: Vec<ArrayRef> = self
-            .layout
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(filling, field)| match filling {
-                Filling::Json => supplied.next().expect("counted in new"),
-                Filling::Flag => or_false(&supplied.next().expect("counted in new")),
-                Filling::Metadata => metadata.next().expect("counted in new"),
-                Filling::Null => new_null_array(field.data_type(), rows),
-            })
-            .collect();
+        let columns = columns(&self.schema, &self.layout, &mut self.metadata, rows, |value| {
+            let column = supplied.next().expect("counted in new");
+            match value {
+                Value::Json => column,
+                Value::Flag => or_false(&column),
+            }
+        });
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         let batch = batch.expect("columns were filled by their own types, one value per row");

@@ -24,11 +24,12 @@ pub(crate) struct Builder {
     heads: Vec<(u64, u32)>,
     /// The hash's last 64 bits, of every row.
     checks: Vec<u64>,
-    values: Vec<Vec<i64>>,
+    /// None: the column has a value that stands for null here, and is left out.
+    values: Vec<Option<Vec<i64>>>,
     rows: u32,
 }
 
-/// Stands for null among the values; a column that has it as a value is left out.
+/// Stands for null among the values.
 const NULL: i64 = i64::MIN;
 
 impl Builder {
@@ -40,7 +41,7 @@ impl Builder {
             versions: spec.versions.iter().map(|field| at(&field.name)).collect::<Result<_>>()?,
             heads: Vec::new(),
             checks: Vec::new(),
-            values: vec![Vec::new(); spec.versions.len()],
+            values: vec![Some(Vec::new()); spec.versions.len()],
             rows: 0,
             spec: spec.clone(),
             location: location.to_owned(),
@@ -52,7 +53,7 @@ impl Builder {
         self.bytes()
             + self.heads.capacity() * 16
             + self.checks.capacity() * 8
-            + self.values.iter().map(|values| values.capacity() * 8).sum::<usize>()
+            + self.values.iter().flatten().map(|values| values.capacity() * 8).sum::<usize>()
     }
 
     /// Takes the file's next rows.
@@ -68,9 +69,15 @@ impl Builder {
             heads.push((head, row));
             checks[to_usize(row)] = check;
         })?;
-        for (values, column) in self.values.iter_mut().zip(pick(&self.versions)) {
+        for (held, column) in self.values.iter_mut().zip(pick(&self.versions)) {
+            let Some(values) = held else { continue };
             let column = whole_numbers(&column)?;
             let column = column.as_primitive::<Int64Type>();
+            // Under a null may stand anything.
+            if column.values().contains(&NULL) && column.iter().any(|value| value == Some(NULL)) {
+                *held = None;
+                continue;
+            }
             values.extend((0..column.len()).map(|row| if column.is_valid(row) { column.value(row) } else { NULL }));
         }
         Ok(())
@@ -90,6 +97,7 @@ impl Builder {
         let mut columns = Vec::new();
         let mut values = Vec::new();
         for (field, held) in self.spec.versions.iter().zip(&self.values) {
+            let Some(held) = held else { continue };
             if let Some((min, step, bytes)) = coding(held) {
                 columns.push(VersionColumn::new(field, min, step, bytes));
                 values.push(held.as_slice());

@@ -398,6 +398,8 @@ fn progress<S: Source, C: Catalog>(job: &Job<'_, S, C>, pulled: &Pulled, collect
         skipped: pulled.plan.skipped.clone(),
         leader_epochs,
         watermark,
+        // A watermark that waits out a job without an event time stays that column's.
+        event_time_id: state::event_time_id(job.config, &pulled.table).or(before.and_then(|p| p.event_time_id)),
         max_event_time,
         planned_at: job.run.started_at,
         run_id: job.run.id.to_string(),

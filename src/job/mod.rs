@@ -137,6 +137,13 @@ fn ident(namespace: &[String], name: &str) -> TableIdent {
     TableIdent::new(namespace, name.to_owned())
 }
 
+/// Loads the job's table, which must exist.
+pub(crate) async fn load_table(catalog: &impl Catalog, config: &Config) -> Result<LoadedTable> {
+    let ident = table_ident(config);
+    let table = catalog.load(&ident).await?;
+    table.ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
+}
+
 impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// Runs the job: one batch, or with `drain` batch after batch.
     pub async fn run(&self, options: RunOptions) -> Ended {
@@ -196,7 +203,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             let table = self.load().await?;
             let supplied = Supplied::of(self.config, &table)?;
             let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
-            state::may_begin(&state, &table, &self.config.name, first_run)?;
+            state::may_begin(&state, &table, self.config, first_run)?;
             self.settle_rejects(names, &table, &state, Gone::Refuse, &mut ended.warnings).await?;
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
@@ -205,7 +212,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             if drain && up_to.is_none() {
                 *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
             }
-            let plan = self.plan(&state, &bounds, up_to.as_ref())?;
+            let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref())?;
             ended.remaining = Some(plan.lag);
             self.warn_of_plan(state.progress(), &bounds, &mut ended.warnings);
             if plan.is_empty() {
@@ -229,28 +236,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     }
 
     async fn load(&self) -> Result<LoadedTable> {
-        let ident = table_ident(self.config);
-        self.catalog
-            .load(&ident)
-            .await?
-            .ok_or_else(|| Error::setup(format!("table `{ident}` does not exist"), "`tidegate init JOB` creates it"))
-    }
-
-    fn plan(&self, state: &State, bounds: &TopicBounds, up_to: Option<&Offsets>) -> Result<Plan> {
-        let first_starts = if state.found.is_some() { Offsets::new() } else { self.first_starts(bounds)? };
-        plan(&PlanInput {
-            state: state.progress(),
-            bounds,
-            first_starts: &first_starts,
-            max_offsets: self.config.limits.max_offsets_per_trigger,
-            on_data_loss: self.config.kafka.on_data_loss,
-            up_to,
-        })
-    }
-
-    /// Where a first run begins, by the job's choice.
-    pub(crate) fn first_starts(&self, bounds: &TopicBounds) -> Result<Offsets> {
-        first_starts(self.config, self.source, bounds)
+        load_table(self.catalog, self.config).await
     }
 
     async fn collect_and_commit(&self, names: &FileNames, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
@@ -418,8 +404,27 @@ pub(crate) fn next_batch(last: Option<(u64, u64)>) -> (u64, u64) {
     last.map_or((0, 1), |(epoch, batch)| (epoch, batch + 1))
 }
 
+/// What the job's next batch reads from this state on, or why the data forbids one. `up_to`: ends not to go past.
+pub(crate) fn next_plan<S: Source>(
+    config: &Config,
+    source: &S,
+    state: &State,
+    bounds: &TopicBounds,
+    up_to: Option<&Offsets>,
+) -> Result<Plan> {
+    let first_starts = if state.found.is_some() { Offsets::new() } else { first_starts(config, source, bounds)? };
+    plan(&PlanInput {
+        state: state.progress(),
+        bounds,
+        first_starts: &first_starts,
+        max_offsets: config.limits.max_offsets_per_trigger,
+        on_data_loss: config.kafka.on_data_loss,
+        up_to,
+    })
+}
+
 /// Where a first run begins, by the job's choice.
-pub fn first_starts<S: Source>(config: &Config, source: &S, bounds: &TopicBounds) -> Result<Offsets> {
+pub(crate) fn first_starts<S: Source>(config: &Config, source: &S, bounds: &TopicBounds) -> Result<Offsets> {
     let ends: BTreeMap<_, _> = bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect();
     Ok(match &config.kafka.start {
         Start::Earliest => Offsets::new(),

@@ -278,6 +278,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             skipped: BTreeMap::new(),
             leader_epochs: epochs.into_iter().filter(|(partition, _)| stays(partition)).collect(),
             watermark: options.watermark,
+            event_time_id: state::event_time_id(self.config, table),
             max_event_time: BTreeMap::new(),
             planned_at: self.run.started_at,
             run_id: self.run.id.to_string(),

@@ -1,25 +1,21 @@
 //! What a run does for the rejects table: before it plans, it finishes what an earlier run left open; after its commit, its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use iceberg::TableIdent;
 
 use crate::batch::pipeline::{PullPlan, collect};
 use crate::batch::{BatchSpec, RejectSink};
 use crate::catalog::{Catalog, LoadedTable};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::job::{Job, Supplied, decoder, rejects_ident};
 use crate::live::files::LiveFiles;
 use crate::memory::Budget;
 use crate::names::FileNames;
 use crate::observe::Phase;
-use crate::offsets::OffsetRange;
-use crate::plan::other_topic;
+use crate::plan::{other_topic, ranges_read};
 use crate::progress::{PendingRejects, Progress};
-use crate::rejects::Rejects;
-use crate::source::{PullLimits, Source, StartAt, Stop};
+use crate::rejects::{Rejects, open};
+use crate::source::{PullLimits, Source, Stop};
 use crate::state::State;
 
 /// What to do about pending rejects whose files are gone, when their records are gone from Kafka too.
@@ -47,21 +43,14 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             let undone = door.undo().await?;
             if undone > 0 {
                 warnings.push(format!(
-                    "the table was rolled back: {undone} rejects of the batches undone were taken out of `{}`",
+                    "the table was rolled back or made again: {undone} rejects of batches that it does not hold were taken out of `{}`",
                     door.ident
                 ));
             }
         }
-        let Some((progress, pending)) = progress.and_then(|p| Some((p, p.rejects.as_ref()?))) else { return Ok(()) };
-        if pending.job != self.rejects_job() {
-            return Ok(());
-        }
-        // The table that the batch named, whatever the job file names today.
-        let ident = TableIdent::from_strs(pending.table.split('.')).doing(|| format!("read the name `{}`", pending.table))?;
+        let Some(progress) = progress else { return Ok(()) };
+        let Some((ident, pending)) = open(self.catalog, table, &self.config.table.branch, progress).await? else { return Ok(()) };
         let door = self.rejects(table, ident, names);
-        if door.is_done(progress.epoch, progress.batch).await? {
-            return Ok(());
-        }
         self.observer.phase(Phase::Rejects);
         if door.files_exist(pending).await? {
             return door.append(progress, pending).await;
@@ -103,16 +92,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             names: names.clone(),
             rejects_only: true,
         };
-        let mut ranges = BTreeMap::new();
-        for (&partition, &end) in &progress.end {
-            let start = progress.start.get(&partition).copied().unwrap_or(end);
-            let start = progress.skipped.get(&partition).map_or(start, |&(_, resumed)| resumed);
-            if start < end {
-                ranges.insert(partition, StartAt { range: OffsetRange::new(start, end), leader_epoch: None });
-            }
-        }
         let pull = PullPlan {
-            ranges: &ranges,
+            ranges: &ranges_read(progress),
             limits: PullLimits {
                 bytes_max: u64::MAX,
                 // A batch cut by its time would need as long again; standing still ends it all the same.

@@ -19,6 +19,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use roaring::RoaringTreemap;
 
+use crate::commit::manifest_writer;
 use crate::index::{Builder, HEADER_KEY, IndexSpec};
 use crate::live::files::LiveFiles;
 use crate::storage::Store;
@@ -237,12 +238,7 @@ impl TestTable {
         let output = self.store.file_io().new_output(path.to_str().unwrap()).unwrap();
         let (schema, spec) = (Arc::clone(self.metadata.current_schema()), self.metadata.default_partition_spec().as_ref().clone());
         let builder = ManifestWriterBuilder::new(output, Some(snapshot), schema, spec);
-        let mut writer = match (self.metadata.format_version(), content) {
-            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-            (_, ManifestContentType::Data) => builder.build_v2_data(),
-            (_, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-        };
+        let mut writer = manifest_writer(builder, self.metadata.format_version(), content);
         for file in files {
             writer.add_file(file, -1).unwrap();
         }

@@ -82,6 +82,9 @@ struct Done {
     batch: u64,
     #[serde(rename = "table-uuid")]
     table_uuid: String,
+    /// Full name of the main table then.
+    #[serde(default)]
+    table: String,
     /// The main table's snapshot that was rolled back from when the property was lowered.
     #[serde(rename = "rolled-back-from", default, skip_serializing_if = "Option::is_none")]
     rolled_back_from: Option<i64>,
@@ -146,14 +149,18 @@ impl<C: Catalog> Rejects<'_, C> {
         Err(Error::Contended { table: self.ident.to_string(), attempts: ATTEMPTS_MAX })
     }
 
-    /// After a rollback of the main table: deletes the rows of the batches that it undid. Answers how many.
+    /// After a rollback of the main table: deletes the rows of the batches that it undid; after it was dropped and made again, those
+    /// of all its batches. Answers how many.
     pub(crate) async fn undo(&self) -> Result<u64> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(0) };
-            let at = self.done(&table)?.filter(|at| at.table_uuid == self.of.uuid.to_string()).unwrap_or(self.at(0, 0));
+            let at = self.done(&table)?;
+            // Of two tables of one name only one is in the catalog. Another name may be a table of another job of this name.
+            let made_again = at.as_ref().is_some_and(|at| !self.is_ours(at) && at.table == self.of.ident.to_string());
+            let at = at.filter(|at| self.is_ours(at)).unwrap_or(self.at(0, 0));
             let state = state::look(&self.main_table().await?, self.of.branch, self.of.job).await?.sure();
             let newest = state.progress().map_or((0, 0), |newest| (newest.epoch, newest.batch));
-            let (undone, back_from) = ((at.epoch, at.batch) > newest, state.rolled_back_from);
+            let (undone, back_from) = (made_again || (at.epoch, at.batch) > newest, state.rolled_back_from);
             if !undone && (back_from.is_none() || back_from == at.rolled_back_from) {
                 return Ok(0);
             }
@@ -161,7 +168,8 @@ impl<C: Catalog> Rejects<'_, C> {
             let (epoch, batch) = newest.min((at.epoch, at.batch));
             let done = Done { rolled_back_from: back_from, ..self.at(epoch, batch) };
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
-            let dead = if undone { self.rows_after(&table, &live, newest).await? } else { BTreeMap::new() };
+            let kept = if made_again { (0, 0) } else { newest };
+            let dead = if undone { self.rows_after(&table, &live, kept).await? } else { BTreeMap::new() };
             let target = WriteTarget {
                 metadata: Arc::clone(&table.metadata),
                 store: self.store.clone(),
@@ -200,19 +208,10 @@ impl<C: Catalog> Rejects<'_, C> {
         Ok(true)
     }
 
-    /// Whether the rejects of this batch are appended.
-    pub(crate) async fn is_done(&self, epoch: u64, batch: u64) -> Result<bool> {
-        Ok(match self.catalog.load(&self.ident).await? {
-            Some(table) => self.done(&table)?.is_some_and(|at| at.holds(&self.at(epoch, batch))),
-            None => false,
-        })
-    }
-
     /// Epoch and batch up to which the rejects of this main table are appended; none where there were none.
     pub(crate) async fn last(&self) -> Result<Option<(u64, u64)>> {
         let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(None) };
-        let done = self.done(&table)?.filter(|done| done.table_uuid == self.of.uuid.to_string());
-        Ok(done.map(|done| (done.epoch, done.batch)))
+        appended(&table, &self.job, &self.of.uuid.to_string())
     }
 
     async fn load(&self) -> Result<LoadedTable> {
@@ -222,7 +221,12 @@ impl<C: Catalog> Rejects<'_, C> {
     }
 
     fn at(&self, epoch: u64, batch: u64) -> Done {
-        Done { epoch, batch, table_uuid: self.of.uuid.to_string(), rolled_back_from: None }
+        Done { epoch, batch, table_uuid: self.of.uuid.to_string(), table: self.of.ident.to_string(), rolled_back_from: None }
+    }
+
+    /// Whether it speaks of the main table as it is, and not of one that had its name or shares its rejects table.
+    fn is_ours(&self, done: &Done) -> bool {
+        done.table_uuid == self.of.uuid.to_string()
     }
 
     fn done(&self, table: &LoadedTable) -> Result<Option<Done>> {
@@ -306,6 +310,24 @@ fn done(table: &LoadedTable, job: &str) -> Result<Option<Done>> {
 pub(crate) fn appended(table: &LoadedTable, job: &str, table_uuid: &str) -> Result<Option<(u64, u64)>> {
     let done = done(table, job)?.filter(|done| done.table_uuid == table_uuid);
     Ok(done.map(|done| (done.epoch, done.batch)))
+}
+
+/// The rejects of a state's batch that a run left open, and the table where they belong: the one that the batch named, whatever the
+/// job file names today. A branch that inherits a state has no part in its rejects.
+pub(crate) async fn open<'a>(
+    catalog: &impl Catalog,
+    main: &LoadedTable,
+    branch: &str,
+    progress: &'a Progress,
+) -> Result<Option<(TableIdent, &'a PendingRejects)>> {
+    let job = job_in_rows(&progress.job, branch);
+    let Some(pending) = progress.rejects.as_ref().filter(|pending| pending.job == job) else { return Ok(None) };
+    let ident = TableIdent::from_strs(pending.table.split('.')).doing(|| format!("read the name `{}`", pending.table))?;
+    let done = match catalog.load(&ident).await? {
+        Some(table) => appended(&table, &job, &main.metadata.uuid().to_string())?,
+        None => None,
+    };
+    Ok((done < Some((progress.epoch, progress.batch))).then_some((ident, pending)))
 }
 
 /// Job as it stands in the rows of a rejects table: `<job>`, or `<job>@<branch>` off the main branch.

@@ -34,7 +34,7 @@ mod tests {
             let line = line(&report);
             prop_assert!(!line.contains(['\n', '\r']));
             let document: Value = serde_json::from_str(&line).unwrap();
-            prop_assert_eq!(document["job"].as_str(), Some(report.job.as_str()));
+            prop_assert_eq!(document["job"].as_str(), Some(report.head.job.as_str()));
             prop_assert_eq!(document["records"]["read"].as_u64(), Some(report.records.read));
             prop_assert_eq!(document["batches"].as_array().map(Vec::len), Some(report.batches.len()));
         }

@@ -56,8 +56,9 @@ fn labels(report: &Report, previous: Option<&str>) -> String {
         let sample = previous?.lines().find_map(|line| line.strip_prefix("tidegate_last_run_exit_code{"))?;
         Some(sample.rsplit_once("} ")?.0.to_owned())
     };
-    let own =
-        || format!("job=\"{}\",table=\"{}\",topic=\"{}\"", escaped(&report.job), escaped(&report.table), escaped(&report.topic));
+    let own = || {
+        format!("job=\"{}\",table=\"{}\",topic=\"{}\"", escaped(&report.head.job), escaped(&report.table), escaped(&report.topic))
+    };
     if report.topic.is_empty() { known().unwrap_or_else(own) } else { own() }
 }
 
@@ -129,7 +130,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::{Head, sample};
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(value(&failure, "last_run_exit_code"), Some(75.0));
         assert_eq!(value(&render(&failed, Some(&failure)), LAST_SUCCESS), ended, "over several failures");
         assert_eq!(value(&render(&failed, None), LAST_SUCCESS), None, "never succeeded");
-        let other = Report { job: "other".into(), ..failed };
+        let other = Report { head: Head::of("run", "other"), ..failed };
         assert_eq!(value(&render(&other, Some(&success)), LAST_SUCCESS), None, "another job's file");
         assert!(value(&render(&later, Some(&success)), LAST_SUCCESS) > ended);
     }
@@ -280,7 +281,8 @@ mod tests {
     #[test]
     fn a_run_that_could_not_read_its_job_goes_on_with_the_series_of_its_file() {
         let success = render(&sample::committed(), None);
-        let nameless = Report { job: "job.toml".into(), table: String::new(), topic: String::new(), ..sample::nothing_new() };
+        let nameless =
+            Report { head: Head::of("run", "job.toml"), table: String::new(), topic: String::new(), ..sample::nothing_new() };
         let unusable = Report { outcome: Outcome::Failed, exit_code: 78, ..nameless };
         let failure = render(&unusable, Some(&success));
         let exit_code = |page: &str| {
@@ -344,7 +346,7 @@ mod tests {
         fn every_report_makes_a_valid_page(report in sample::reports(), previous in prop::option::of(".{0,60}")) {
             let page = render(&report, previous.as_deref());
             let samples = parse(&page);
-            let labels: Vec<_> = [("job", &report.job), ("table", &report.table), ("topic", &report.topic)]
+            let labels: Vec<_> = [("job", &report.head.job), ("table", &report.table), ("topic", &report.topic)]
                 .map(|(name, value)| (name.to_owned(), value.clone())).into();
             prop_assert!(samples.keys().all(|(_, found)| found.starts_with(&labels)));
             let by_outcome: f64 = samples.iter().filter(|((name, _), _)| name == "tidegate_last_run_records").map(|(_, n)| n).sum();

@@ -24,15 +24,30 @@ use crate::offsets::Offsets;
 use crate::progress;
 use crate::storage::Requests;
 
-/// What one `run` did. Its JSON form is a contract.
+/// What the answer of every command begins with.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct Head {
     /// Version of the program.
     pub tidegate: &'static str,
-    /// Always `run`.
+    /// The command.
     pub command: &'static str,
     /// Job name.
     pub job: String,
+}
+
+impl Head {
+    /// Of a command's answer about this job.
+    pub fn of(command: &'static str, job: &str) -> Self {
+        Self { tidegate: env!("CARGO_PKG_VERSION"), command, job: job.to_owned() }
+    }
+}
+
+/// What one `run` did. Its JSON form is a contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Its head.
+    #[serde(flatten)]
+    pub head: Head,
     /// Full name of the table.
     pub table: String,
     /// Branch written.
@@ -164,9 +179,7 @@ impl Report {
     pub fn unusable(file: &str, run: &Run, error: &Error) -> Self {
         let took = (run.now_ms)() - run.started_at.div_euclid(1_000);
         Self {
-            tidegate: env!("CARGO_PKG_VERSION"),
-            command: "run",
-            job: file.to_owned(),
+            head: Head::of("run", file),
             table: String::new(),
             branch: String::new(),
             topic: String::new(),

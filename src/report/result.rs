@@ -151,7 +151,7 @@ mod tests {
     fn the_longest_names_still_fit() {
         let long = "\u{1}".repeat(10_000);
         let mut report = sample::nothing_new();
-        for text in [&mut report.job, &mut report.table, &mut report.branch, &mut report.topic, &mut report.run_id] {
+        for text in [&mut report.head.job, &mut report.table, &mut report.branch, &mut report.topic, &mut report.run_id] {
             text.clone_from(&long);
         }
         report.started_at.clone_from(&long);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::counts::Counts;
 use crate::offsets::Offsets;
-use crate::report::{BatchReport, ErrorReport, FilesReport, OffsetsReport, Outcome, Report};
+use crate::report::{BatchReport, ErrorReport, FilesReport, Head, OffsetsReport, Outcome, Report};
 use crate::storage::Requests;
 
 const TOPIC: &str = "articles.raw.v1";
@@ -14,9 +14,7 @@ const TOPIC: &str = "articles.raw.v1";
 /// A run that found nothing, with everything unknown that can be.
 pub(super) fn nothing_new() -> Report {
     Report {
-        tidegate: "0.1.0",
-        command: "run",
-        job: "articles".into(),
+        head: Head { tidegate: "0.1.0", command: "run", job: "articles".into() },
         table: "demo.news.articles_raw".into(),
         branch: "main".into(),
         topic: TOPIC.into(),
@@ -108,9 +106,7 @@ pub(super) fn reports() -> impl Strategy<Value = Report> {
             let [job, table, branch, topic, run_id, started_at] = names;
             let (exit_code, remaining, lag_seconds, duration_ms) = numbers;
             Report {
-                tidegate: "0.1.0",
-                command: "run",
-                job,
+                head: Head { job, ..nothing_new().head },
                 table,
                 branch,
                 topic,

@@ -26,7 +26,7 @@ const CYAN: &str = "1;36";
 /// What a run did: one line, and where it committed something the account of it.
 pub fn summary(report: &Report, colour: bool) -> String {
     let paint = Paint(colour);
-    let mut text = format!("{}: {}{}\n", report.job, headline(report, paint), took(report));
+    let mut text = format!("{}: {}{}\n", report.head.job, headline(report, paint), took(report));
     if !report.batches.is_empty() {
         text.push('\n');
         for (name, lines) in account(report) {

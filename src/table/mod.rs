@@ -6,4 +6,4 @@ pub(crate) mod create;
 pub(crate) mod fit;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;

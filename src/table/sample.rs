@@ -1,4 +1,4 @@
-//! Job files for the tests of this room.
+//! Job files for tests.
 
 use crate::config::Config;
 
@@ -12,7 +12,7 @@ pub(super) const COLUMNS: &str = r#"columns = [
 ]"#;
 
 /// A job that merges into `demo.news`; `table` is put into `[table]`, `rest` at the end.
-pub(super) fn job(table: &str, rest: &str) -> Config {
+pub(crate) fn job(table: &str, rest: &str) -> Config {
     let text = format!(
         r#"
 name = "news"

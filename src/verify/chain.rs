@@ -202,6 +202,7 @@ mod tests {
             skipped: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
             watermark,
+            event_time_id: None,
             max_event_time: BTreeMap::new(),
             planned_at: 0,
             run_id: String::new(),

@@ -15,7 +15,8 @@ use crate::config::{Late, MatchScope, Mode, Tombstones};
 use crate::decode::KeyDecoder;
 use crate::error::{Doing, Error, Result};
 use crate::job::{Supplied, decoder, micros};
-use crate::offsets::{OffsetRange, Partition, TopicBounds};
+use crate::offsets::{Partition, TopicBounds};
+use crate::plan::ranges_read;
 use crate::progress::{Kind, Progress, StateProperty, rfc3339};
 use crate::source::{Flow, PullLimits, Source, StartAt, Stop};
 use crate::verify::Subject;
@@ -57,7 +58,7 @@ pub(crate) async fn last_batch<S: Source, C: Catalog>(subject: &Subject<'_, S, C
         }
         Err(error) => return Err(error),
     };
-    let ranges = ranges(progress);
+    let ranges = ranges_read(progress);
     let bounds = tokio::task::block_in_place(|| subject.doors.source.bounds())?;
     if let Some(why) = out_of_reach(progress, &ranges, &bounds)? {
         return Ok(Check::skip(why));
@@ -131,18 +132,6 @@ fn as_written(table: &LoadedTable, snapshot: &SnapshotRef) -> Result<LoadedTable
     let doing = || format!("take the schema of snapshot {}", snapshot.snapshot_id());
     let builder = table.metadata.as_ref().clone().into_builder(None).set_current_schema(schema).doing(doing)?;
     Ok(LoadedTable { metadata: Arc::new(builder.build().doing(doing)?.metadata), ..table.clone() })
-}
-
-fn ranges(progress: &Progress) -> BTreeMap<Partition, StartAt> {
-    let mut ranges = BTreeMap::new();
-    for (&partition, &end) in &progress.end {
-        let start = progress.start.get(&partition).copied().unwrap_or(end);
-        let start = progress.skipped.get(&partition).map_or(start, |&(_, resumed)| resumed);
-        if 0 <= start && start < end {
-            ranges.insert(partition, StartAt { range: OffsetRange::new(start, end), leader_epoch: None });
-        }
-    }
-    ranges
 }
 
 /// Why the batch cannot be pulled again; none where it can.

@@ -109,8 +109,8 @@ const FILES_HINT: &str = "restore the file from a backup, or roll the table back
 const UNIQUE_HINT: &str = "another writer inserted the id, or a run did wrong: delete the extra rows; the next version of the id also \
                            collapses them into one";
 const REPEATED_HINT: &str = "the job allows it; delete the extra rows if they are not wanted";
-const REJECTS_HINT: &str = "delete the extra rows, or restore the rejects table by a rollback; if the main table was dropped and made again \
-                            under its name, delete the rejects of the old one";
+const REJECTS_HINT: &str = "delete the extra rows, or restore the rejects table by a rollback; where the main table was dropped and made \
+                            again under its name, the next run takes the rejects of the old one out";
 const LAST_BATCH_HINT: &str = "if the job file was changed since that batch, run again and verify then; otherwise roll the table back to the \
                                snapshot before it, and run again";
 

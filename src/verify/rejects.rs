@@ -12,6 +12,7 @@ use crate::job::rejects_ident;
 use crate::live::adapt::Columns;
 use crate::live::files::LiveFiles;
 use crate::offsets::{Offset, Partition};
+use crate::progress::PendingRejects;
 use crate::rejects::{appended, job_in_rows};
 use crate::report::human::counted;
 use crate::source::Source;
@@ -68,7 +69,7 @@ pub(crate) async fn rejects<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) 
 
 /// Rejects that a batch says it made.
 fn said(link: &Link) -> u64 {
-    link.progress.rejects.iter().flat_map(|pending| &pending.files).map(|file| file.records).fold(0, u64::saturating_add)
+    link.progress.rejects.as_ref().map_or(0, PendingRejects::records)
 }
 
 /// The rejects named must be those counted, with or without the late ones.

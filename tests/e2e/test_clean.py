@@ -103,12 +103,17 @@ def test_what_killed_runs_left_is_found_and_deleted_and_nothing_else(make_job, v
     job.go()
 
 
-def test_what_branches_tags_logs_and_pending_rejects_name_stays(make_job):
+def with_a_batch(make_job):
     job = make_job()
     feed = Feed(job.topic)
     job.init()
     feed.send(30)
     job.run(outcome="committed")
+    return job, feed
+
+
+def test_what_branches_tags_logs_and_pending_rejects_name_stays(make_job):
+    job, feed = with_a_batch(make_job)
     job.follow()
     spark, table = job.warehouse.spark, f"{job.warehouse.catalog}.{job.table}"
     spark.sql(f"ALTER TABLE {table} CREATE TAG kept")
@@ -144,11 +149,7 @@ def test_a_file_younger_than_a_run_may_last_is_never_taken(make_job):
 
 
 def test_nothing_is_deleted_when_a_manifest_cannot_be_read(make_job):
-    job = make_job()
-    feed = Feed(job.topic)
-    job.init()
-    feed.send(30)
-    job.run(outcome="committed")
+    job, feed = with_a_batch(make_job)
     feed.send(30)
     job.run_until_killed("commit", 0.01)
     job.run()

@@ -19,6 +19,18 @@ def test_commands_that_look_change_nothing(make_job):
     job.call("status")
 
 
+def test_status_tells_of_rejects_that_a_killed_run_left_open(make_job):
+    job = make_job()
+    job.init()
+    job.topic.send([article("a", 1), b"broken", b"too"])
+    assert job.run_until_killed("rejects").code != 0
+    assert job.call("status", "--output", "json").report["rejects_open"] == 2
+    assert "open        2 rejects to append; the next run does it" in job.call("status").stdout
+    job.run(outcome="nothing_new")
+    assert job.call("status", "--output", "json").report["rejects_open"] == 0
+    job.verify()
+
+
 def test_reports_land_in_files(make_job, tmp_path):
     job = make_job()
     job.init()

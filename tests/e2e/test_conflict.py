@@ -113,8 +113,20 @@ def test_a_compaction_between_match_and_swap(make_job, mode, version):
     report = run_beside(job, lambda: call(job, f"rewrite_data_files(table => '{job.table}', {options})"))
     assert report["batches"][0]["attempts"] == 2, report
     job.verify()
+    if mode == "merge-on-read":
+        # `tidegate-<job>-<run>-<attempt>-<ordinal>`: rows stay, deletes are made anew.
+        assert attempts_of(job, report, "data_files") == {"0"}
+        assert attempts_of(job, report, "delete_files") == {"1"}
     job.nothing_new()
     no_orphans(job)
+
+
+def attempts_of(job, report, files):
+    """Which attempts of a run named its files that are live."""
+    name = f"{job.warehouse.catalog}.{job.table}.{files}"
+    paths = [row["file_path"] for row in job.warehouse.sql(f"SELECT file_path FROM {name}")]
+    run = report["run_id"].replace("-", "")
+    return {path.split(run)[1].split("-")[1] for path in paths if run in path}
 
 
 def no_orphans(job):

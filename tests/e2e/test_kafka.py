@@ -5,8 +5,26 @@ import time
 from datetime import timedelta
 
 from articles import Feed, article
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import NewTopic
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+
+def test_a_snapshot_names_topic_cluster_and_epochs_as_the_broker_does(make_job, broker):
+    job = make_job(partitions=2)
+    job.topic.send([article("a", 1), article("b", 1)])
+    job.init()
+    job.go(readers=["pyiceberg"])
+    name, admin = job.topic.name, AdminClient({"bootstrap.servers": broker.bootstrap})
+    described = admin.describe_topics(TopicCollection([name]))[name].result()
+    ends = admin.list_offsets({TopicPartition(name, p): OffsetSpec.latest() for p in range(2)})
+    ends = {str(at.partition): end.result() for at, end in ends.items()}
+    summary = job.warehouse.history(job.table)[-1].summary.additional_properties
+    assert summary["tidegate.cluster-id"] == admin.describe_cluster().result().cluster_id
+    assert json.loads(summary["tidegate.topics"]) == {name: str(described.topic_id)}
+    assert json.loads(summary["tidegate.offsets.end"]) == {name: {p: end.offset for p, end in ends.items()}}
+    # Only of partitions that a record was read from.
+    epochs = {p: end.leader_epoch for p, end in ends.items() if end.offset > 0}
+    assert json.loads(summary["tidegate.leader-epochs"]) == {name: epochs}
 
 
 def test_aborted_records_at_the_end_are_passed_once(make_job, broker):

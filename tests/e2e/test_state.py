@@ -200,11 +200,41 @@ def test_a_table_replaced_in_place(make_job):
 
 def test_a_table_dropped_and_made_again_is_another_table(make_job):
     job = three_batches(make_job)
+    job.topic.send([b"broken"])
+    job.go(readers=["pyiceberg"])
     job.warehouse.spark.sql(f"DROP TABLE {spark_name(job)}")
     job.init()
     job.model = type(job.model)(job.rules, job.topic)
+    # The rejects of the table that is gone make room for those of the new one.
     report = job.go()
-    assert report["batches"][0]["batch"] == 1
+    assert report["batches"][0]["batch"] == 1 and report["records"]["rejected"] == 1
+    job.call("verify")
+    job.nothing_new()
+
+
+def test_a_watermark_judges_only_the_column_that_it_was_made_from(make_job):
+    columns = {"id": "string", "published_at": "timestamptz", "crawled_at": "timestamptz", "version": "long"}
+    job = make_job(columns=columns)
+    job.init()
+    early = {"crawled_at": "2024-01-01T00:00:00Z"}
+    job.topic.send([article(f"a{i}", i) | early for i in range(5)])
+    job.go(readers=["pyiceberg"])
+    # A column keeps its watermark under another name.
+    job.warehouse.spark.sql(f"ALTER TABLE {spark_name(job)} RENAME COLUMN published_at TO written_at")
+    job.columns = {"written_at" if name == "published_at" else name: kind for name, kind in columns.items()}
+    job.rules.columns, job.rules.event_time = job.columns, "written_at"
+    job.path.write_text(job_file(job.tree()))
+    job.run(outcome="nothing_new")
+    job.rules.event_time = "crawled_at"
+    job.path.write_text(job_file(job.tree()))
+    job.topic.send([{"id": "n", "written_at": "2025-03-01T00:00:00Z", "version": 1} | early])
+    message = "made from `written_at`, and `merge.event_time` is `crawled_at` now"
+    for command in ("plan", "run"):
+        error = refused(job, message, command=command)
+    (command,) = commands_of(error)
+    reset(job, *command)
+    report = job.run(outcome="committed")
+    assert (report["records"]["read"], report["records"]["late"]) == (1, 0)
     job.nothing_new()
 
 
@@ -545,12 +575,17 @@ def test_reset_to_a_time_and_with_a_watermark(make_job, broker):
     job.nothing_new()
 
 
-def test_a_reset_while_a_run_is_under_way(make_job):
+def with_two_unread(make_job):
     job = make_job()
     job.topic.send([article(f"a{i}", i) for i in range(5)])
     job.init()
     job.go()
     job.topic.send([article("a1", 10, 2), article("new", 10)])
+    return job
+
+
+def test_a_reset_while_a_run_is_under_way(make_job):
+    job = with_two_unread(make_job)
     report = run_beside(job, lambda: reset(job, "--to", "0:3", "--execute"))
     assert report["outcome"] == "overtaken" and report["batches"] == [], report
     job.verify()
@@ -559,11 +594,7 @@ def test_a_reset_while_a_run_is_under_way(make_job):
 
 
 def test_a_run_while_a_reset_is_under_way(make_job):
-    job = make_job()
-    job.topic.send([article(f"a{i}", i) for i in range(5)])
-    job.init()
-    job.go()
-    job.topic.send([article("a1", 10, 2), article("new", 10)])
+    job = with_two_unread(make_job)
     done = beside(job, lambda: job.run(outcome="committed"), "reset", "--to", "0:3", "--execute")
     # Judged again on what the run left: its two records are read once more.
     assert [p["from"] for p in done.report["partitions"]] == [7, 0] and done.report["batch"] == 2

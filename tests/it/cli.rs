@@ -3,6 +3,7 @@
 #![expect(clippy::too_many_lines, reason = "a whole answer stands in the test that asks for it")]
 
 mod command_line;
+mod environment;
 mod files;
 mod hostile;
 mod job_file;

@@ -238,7 +238,7 @@ const EVENT_TIMES: &str = "2025-01-01T0";
 const SHAPES: &[(&str, &str)] = &[
     (TIME, "[TIME]"),
     ("~~~~~~~~-~~~~-~~~~-~~~~-~~~~~~~~~~~~", "[UUID]"),
-    ("################*", "[SNAPSHOT]"),
+    ("############*", "[SNAPSHOT]"),
     ("(#* ms", "([DURATION]"),
     ("(#* s", "([DURATION]"),
     (" (#* per s)", ""),

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::world::catalog::Compare;
-use crate::world::foreign::{Foreign, MAIN};
+use crate::world::foreign::{Foreign, MAIN, REJECTS};
 use crate::world::laws::Laws;
 use crate::world::model::Model;
 use crate::world::reader::{Reader, Reject, Row};
@@ -260,6 +260,36 @@ fn no_fault_at_any_call_of_an_overtaken_run_harms_a_v2_table() {
 #[test]
 fn no_fault_at_any_call_of_an_overtaken_run_harms_a_v3_table() {
     swept(FormatVersion::V3, Compare::Location, InTheWay::Rival);
+}
+
+/// Only a rejects append left open makes a run fail after its commit.
+#[test]
+fn offsets_that_cannot_be_mirrored_are_a_warning() {
+    let sweep = Sweep::new(FormatVersion::V2, Compare::Location, InTheWay::Writer);
+    let (calls, _) = sweep.expected();
+    let mirror = calls.into_iter().find(|call| call.op == Op::Mirror).unwrap();
+    let (_, _, end, _) = sweep.point(Faults::At(mirror, Fault::Fails));
+    let ended = end.unwrap();
+    assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
+    assert!(ended.warnings.iter().any(|warning| warning.starts_with("offsets were not mirrored to group `tidegate-a`")));
+}
+
+/// Each load is a request and a metadata file of any size.
+#[test]
+fn a_run_with_nothing_new_loads_no_table_more_often_than_it_must() {
+    let sweep = Sweep::new(FormatVersion::V2, Compare::Location, InTheWay::Writer);
+    let loads = |number| {
+        let actor = Actor::new(&sweep.world, None, "looks", Faults::None, None);
+        let ended = run(&sweep.runtime, &actor, &Sweep::start(number)).unwrap();
+        assert_eq!(ended.outcome.unwrap(), Outcome::NothingNew);
+        let loads: Vec<_> = actor.calls().into_iter().filter(|call| call.op == Op::Load).map(|call| call.path).collect();
+        loads
+    };
+    sweep.clean(&sweep.world, 2);
+    assert_eq!(loads(3), [MAIN, REJECTS], "whether the rejects of the last batch arrived stands in their table");
+    produce(&sweep.world, [vec![record("id2", 50, 9)], vec![]]);
+    sweep.clean(&sweep.world, 4);
+    assert_eq!(loads(5), [MAIN]);
 }
 
 /// A build broken on purpose: the sweep must fail.

@@ -341,6 +341,21 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn the_image_is_built_as_the_readme_says() {
+    let [image, readme] =
+        ["Dockerfile", "README.md"].map(|name| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap());
+    let packages = |text: &str| {
+        let (_, after) = text.split_once("apt-get install").expect("it names what it needs");
+        let names = after.split(['`', '\\']).next().unwrap().split_whitespace().filter(|word| !word.starts_with("--"));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(packages(&image), packages(&readme));
+    let build = image.lines().find_map(|line| line.trim().strip_prefix("cargo build ")).expect("it builds");
+    let build = format!("cargo build {}", build.trim_end_matches('\\').trim());
+    assert!(readme.contains(&build), "the README does not say `{build}`");
+}
+
+#[test]
 fn every_room_is_on_the_map() {
     let library = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     let map: String = library.lines().filter(|line| line.starts_with("//!")).collect();

@@ -140,7 +140,8 @@ fn the_kubernetes_job_holds_the_same_job_file() {
 
 #[test]
 fn a_variable_replaces_the_topic_and_the_table() {
-    let config = Config::parse(ARTICLES, &|name| (name != "PWD").then(|| format!("x.{name}")).or_else(|| env(name))).unwrap();
+    let config =
+        Config::parse(ARTICLES, &|name| (name != "PWD").then(|| format!("x.{name}").into()).or_else(|| env(name))).unwrap();
     assert_eq!(config.kafka.topic, "x.KAFKA_TOPIC");
     assert_eq!((config.table.namespace, config.table.name), (vec!["x".to_owned()], "ICEBERG_TABLE".to_owned()));
 }

@@ -34,10 +34,10 @@ id = ["id"]
 event_time = "published_at"
 "#;
 
-fn env(name: &str) -> Option<String> {
+fn env(name: &str) -> Option<OsString> {
     match name {
-        "PWD" => Some(String::from("/home/me")),
-        "EMPTY" => Some(String::new()),
+        "PWD" => Some("/home/me".into()),
+        "EMPTY" => Some(OsString::new()),
         _ => None,
     }
 }

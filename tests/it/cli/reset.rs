@@ -34,19 +34,9 @@ fn it_says_what_it_would_do_before_it_does_it() {
     ----- stderr -----
     ");
     assert_eq!(dry.stdout, place.tidegate("reset job.toml --to earliest --dry-run").stdout);
-    assert_snapshot!(place.tidegate("reset job.toml --to latest"), @r"
-    exit code: 0
-    ----- stdout -----
-    articles: a reset would do this; nothing was changed
-    partition  from  to  read again  skipped  earliest  last stable
-    0             3   3           0        0         0            3
-    1             1   2           0        1         0            2
-    epoch       1, after batch 1
-    watermark   none: no record is late until a batch has made one
-    1 offset will be skipped: what stands there never reaches the table
-    `--execute` does it
-    ----- stderr -----
-    ");
+    let latest = place.tidegate("reset job.toml --to latest").expect(0).stdout;
+    assert!(latest.contains("\n1             1   2           0        1         0            2\n"), "{latest}");
+    assert!(latest.contains("\n1 offset will be skipped: what stands there never reaches the table\n"), "{latest}");
     assert_snapshot!(place.tidegate("reset job.toml --to 0:1 --watermark 2025-01-01T01:00:00Z --execute"), @r"
     exit code: 0
     ----- stdout -----
@@ -72,36 +62,11 @@ fn it_says_what_it_would_do_before_it_does_it() {
     1                    1    1
     ----- stderr -----
     ");
-    assert_snapshot!(place.tidegate("run job.toml"), @r"
-    exit code: 0
-    ----- stdout -----
-    articles: committed batch 2 to news.articles ([DURATION])
-
-      records    3 read
-                 1 late
-                 1 inserted
-                 1 updated
-      offsets    partition 0: 1 to 3
-                 partition 1: 1 to 2
-      watermark  2025-01-01T02:30:00Z
-      lag        0 offsets, newest event time .. before the run
-      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file ([SIZE] read)
-    ----- stderr -----
-    ");
-    assert_snapshot!(place.tidegate("status job.toml"), @r"
-    exit code: 0
-    ----- stdout -----
-    job articles · topic tide · table news.articles
-    last batch  2 (epoch 1), snapshot [SNAPSHOT], run [TIME]
-    records     3 read, 1 late, 1 inserted, 1 updated
-    watermark   2025-01-01T02:30:00.000000Z
-    lag         0 offsets
-    newest      event time .. ago
-    partition  next offset  lag
-    0                    3    0
-    1                    2    0
-    ----- stderr -----
-    ");
+    let report = place.tidegate("run job.toml --output json").expect(0).json();
+    let records = ["read", "late", "inserted", "updated"].map(|name| report["records"][name].as_u64().unwrap());
+    assert_eq!(records, [3, 1, 1, 1], "{report}");
+    let status = place.tidegate("status job.toml").expect(0).stdout;
+    assert!(status.contains("\nlast batch  2 (epoch 1), "), "{status}");
     let rows = place.tidegate("run job.toml --output json").expect(0).json();
     assert_eq!(rows["outcome"], "nothing_new");
 }
@@ -193,15 +158,8 @@ fn it_refuses_by_name_what_the_topic_does_not_hold() {
 
     For more information, try '--help'.
     "#);
-    let place = Place::new(&broker.address());
-    assert_snapshot!(place.tidegate("reset job.toml --to latest"), @r"
-    exit code: 78
-    ----- stdout -----
-    ----- stderr -----
-    error: catalog database `[DIR]/catalog.db` does not exist
-
-    hint: `tidegate init` creates it and the table; is the path right, and the volume mounted?
-    ");
+    let answer = Place::new(&broker.address()).tidegate("reset job.toml --to latest").expect(78);
+    assert!(answer.stderr.contains("catalog.db` does not exist"), "{answer}");
 }
 
 #[test]

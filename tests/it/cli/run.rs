@@ -372,6 +372,7 @@ fn the_life_of_a_job_for_machines() {
           "1": 1
         }
       },
+      "rejects_open": 0,
       "rolled_back": false,
       "table": "news.articles",
       "tidegate": "[VERSION]",
