@@ -50,6 +50,8 @@
 //! | `verify` | whether a live table holds what tidegate guarantees, guarantee by guarantee | I/O |
 //! | `verify/chain` | what the snapshots of a job must say for their ranges to meet, their accounts to balance, their watermark to rise | pure |
 //! | `clean` | files of a job that nothing names any more | I/O |
+//! | `memory` | how the memory limit is shared out, and what the process holds by the system's account | edge |
+//! | `memory/allocator` | jemalloc's options and its one control that is needed | edge |
 //! | `observe` | what a run tells its watcher | pure |
 //! | `report` | what a run did, as text, JSON, result file and metrics | pure |
 //! | `terminal` | progress bars and logs on stderr | edge |
@@ -124,6 +126,7 @@ pub(crate) mod verify;
 
 pub mod demo;
 pub mod error;
+pub(crate) mod memory;
 pub mod observe;
 pub mod report;
 pub mod terminal;

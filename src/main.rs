@@ -21,6 +21,9 @@ use tidegate::source::Stop;
 use tidegate::terminal;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Sent when a file would pass the limit of `ulimit -f`; this number on Linux, macOS and the BSDs.
 const SIGXFSZ: i32 = 25;
 

@@ -3,9 +3,6 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Bytes that may be between the pull and the assembly: what both channels hold when chunks have their usual size.
-pub(super) const FLIGHT_BYTES_MAX: usize = 16 << 20;
-
 /// A gate that lets chunks pass while few bytes are behind it.
 #[derive(Debug)]
 pub(super) struct Flight {

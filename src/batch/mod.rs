@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::keys::{Keys, VersionCodec, Versions};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::Searched;
+use crate::memory::Budget;
 use crate::merge::{Effect, StoredRows, effect};
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -427,13 +428,12 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     }
 
     fn target(&self) -> WriteTarget {
-        let limit = usize::try_from(self.spec.config.limits.memory_limit).unwrap_or(usize::MAX);
         let schema = self.spec.table.metadata.current_schema();
         WriteTarget {
             metadata: Arc::clone(&self.spec.table.metadata),
             store: self.spec.store.clone(),
             names: self.spec.names.clone(),
-            memory_max: limit / 4,
+            memory_max: Budget::of(self.spec.config.limits.memory_limit).writer,
             index: self.columns.as_ref().and_then(|columns| key_index(columns.config, schema)).map(Arc::new),
         }
     }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, bounded};
 use tokio::runtime::Handle;
 
-use crate::batch::flight::{FLIGHT_BYTES_MAX, Flight};
+use crate::batch::flight::Flight;
 use crate::batch::{Assembly, BatchSpec, Collected, RejectSink};
 use crate::catalog::Catalog;
 use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, Result};
+use crate::memory::{Budget, holds};
 use crate::observe::{Observer, Phase};
 use crate::offsets::Partition;
 use crate::source::{Chunk, Flow, PullLimits, Reached, Source, StartAt, Stop};
@@ -24,6 +25,9 @@ const FLUSH_BYTES_MIN: usize = 32 << 20;
 /// Rejects are written once they fill this much.
 const REJECTS_FLUSH_BYTES: usize = 8 << 20;
 
+/// Bytes pulled between two looks at the system's account, which take as long as decoding a dozen records.
+const LOOK_BYTES: u64 = 4 << 20;
+
 /// What the pull is bounded by.
 #[derive(Debug)]
 pub(crate) struct PullPlan<'a> {
@@ -33,8 +37,8 @@ pub(crate) struct PullPlan<'a> {
     pub(crate) limits: PullLimits,
     /// The wish to end.
     pub(crate) stop: &'a Stop,
-    /// Bytes that a batch may hold before the pull is cut.
-    pub(crate) memory_max: usize,
+    /// What the batch may hold.
+    pub(crate) budget: Budget,
 }
 
 /// Pulls, decodes and assembles one batch. Must run on a multi-threaded runtime.
@@ -50,7 +54,7 @@ pub(crate) fn collect<S: Source, C: Catalog>(
     let assembly = Assembly::new(spec, unsupplied, rejects, observer)?;
     observer.phase(Phase::Pull);
     let enough = AtomicBool::new(false);
-    let flight = Flight::new(FLIGHT_BYTES_MAX);
+    let flight = Flight::new(pull.budget.flight);
     let runtime = Handle::current();
     tokio::task::block_in_place(|| {
         std::thread::scope(|threads| {
@@ -77,7 +81,7 @@ pub(crate) fn collect<S: Source, C: Catalog>(
                     }
                 }
             });
-            let fed = feed(&runtime, assembly, &decoded, flight, pull.memory_max, enough, observer);
+            let fed = feed(&runtime, assembly, &decoded, flight, pull.budget, enough, observer);
             flight.close();
             drop(decoded);
             let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked"))?;
@@ -95,15 +99,15 @@ fn feed<'a, C: Catalog>(
     mut assembly: Assembly<'a, C>,
     decoded: &Receiver<(Chunk, Decoded)>,
     flight: &Flight,
-    memory_max: usize,
+    budget: Budget,
     enough: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Assembly<'a, C>> {
     // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
-    let hold_max = if assembly.holds_rows() { memory_max / 2 } else { usize::MAX };
+    let hold_max = if assembly.holds_rows() { budget.batch / 2 } else { budget.batch };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
-    let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(memory_max / 4) } else { memory_max / 3 };
-    let (mut records, mut bytes) = (0, 0);
+    let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(budget.batch / 4) } else { budget.batch / 3 };
+    let (mut records, mut bytes, mut look_at) = (0, 0, LOOK_BYTES);
     for (chunk, rows) in decoded {
         records += chunk.records.len() as u64;
         bytes += chunk.arena.len() as u64;
@@ -119,7 +123,14 @@ fn feed<'a, C: Catalog>(
         } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
             runtime.block_on(assembly.flush_rejects())?;
         }
-        if assembly.memory() >= memory_max.min(hold_max) {
+        let held = assembly.memory();
+        let mut full = held >= hold_max;
+        if bytes >= look_at {
+            look_at = bytes + LOOK_BYTES;
+            // A batch that holds little itself would gain nothing by being cut.
+            full |= held >= budget.batch / 4 && holds(budget.resident);
+        }
+        if full {
             enough.store(true, Ordering::Relaxed);
         }
     }

@@ -21,8 +21,8 @@ use serde::Serialize;
 use crate::catalog::AnyCatalog;
 use crate::config::Config;
 use crate::error::{Error, Mistake, Mistakes, Result};
-use crate::job::queue_bytes;
 use crate::job::settle::group;
+use crate::memory::Budget;
 use crate::report::ErrorReport;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
@@ -83,8 +83,10 @@ pub fn open_tables(config: &Config) -> Result<Tables> {
 pub fn open_source(config: &Config) -> Result<Kafka> {
     let mut properties = config.kafka.properties.clone();
     // librdkafka's queue is part of what `memory_limit` promises.
-    let queue = queue_bytes(config.limits.memory_limit) / 1024;
-    properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| queue.to_string());
+    let queue = Budget::of(config.limits.memory_limit).queue;
+    properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| (queue / 1024).to_string());
+    // One answer may bring so much beyond the queue's bound; librdkafka's own default is 50 MiB.
+    properties.entry("fetch.max.bytes".into()).or_insert_with(|| queue.to_string());
     // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
     properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))

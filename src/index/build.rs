@@ -48,9 +48,10 @@ impl Builder {
         })
     }
 
-    /// Bytes held.
+    /// Bytes held, and those that it takes to finish.
     pub(crate) fn memory(&self) -> usize {
-        self.heads.capacity() * 16
+        self.bytes()
+            + self.heads.capacity() * 16
             + self.checks.capacity() * 8
             + self.values.iter().flatten().map(|values| values.capacity() * 8).sum::<usize>()
     }

@@ -18,6 +18,7 @@ use crate::deletes::write_deletes;
 use crate::error::{BoxError, Error, Result};
 use crate::job::{ATTEMPTS_PER_REDO, Job, Pulled, next_batch, rejects_ident};
 use crate::live::files::LiveFiles;
+use crate::memory::Budget;
 use crate::merge::{MergeSet, StoredRows, merge};
 use crate::names::FileNames;
 use crate::observe::Phase;
@@ -242,8 +243,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     ) -> Result<(FileSet, u64)> {
         let metadata = Arc::clone(&self.base.metadata);
         let copies = MergeMode::of(&metadata) == Ok(MergeMode::CopyOnWrite);
-        let limit = usize::try_from(self.job.config.limits.memory_limit).unwrap_or(usize::MAX);
-        let memory_max = if copies { limit / 4 } else { 16 << 20 };
+        let memory_max = if copies { Budget::of(self.job.config.limits.memory_limit).writer } else { 16 << 20 };
         let index = match &self.job.config.mode {
             Mode::Merge(merge) => key_index(merge, metadata.current_schema()).map(Arc::new),
             Mode::Append { .. } => None,

@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::job::losses::warn_of_skips;
 use crate::job::settle::Gone;
 use crate::live::files::LiveFiles;
+use crate::memory::Budget;
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
 use crate::offsets::{Offsets, TopicBounds};
@@ -42,9 +43,6 @@ use crate::state::{self, State};
 use crate::storage::Store;
 use crate::table::fit::{fit, supplied};
 use crate::watermark::Judge;
-
-/// Bytes that the process needs besides what a batch holds: code, librdkafka's threads, one chunk in each hand.
-const MEMORY_BASE: u64 = 40 << 20;
 
 /// How often a batch is pulled anew after the table changed under it.
 pub(crate) const REDOS_MAX: u32 = 3;
@@ -305,17 +303,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 stall_timeout: limits.stall_timeout,
             },
             stop: self.stop,
-            memory_max: self.memory_max(),
+            budget: Budget::of(limits.memory_limit),
         };
         let decoder = decoder(self.config, &pulled.table, &pulled.supplied)?;
         collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
-    }
-
-    /// What a batch may hold: the limit, less the process itself and librdkafka's queue.
-    fn memory_max(&self) -> usize {
-        let limit = self.config.limits.memory_limit;
-        let batch = limit.saturating_sub(MEMORY_BASE + queue_bytes(limit)) * 3 / 4;
-        usize::try_from(batch).unwrap_or(usize::MAX)
     }
 
     fn judge(&self, watermark: Option<i64>, now: i64) -> Judge {
@@ -457,11 +448,6 @@ pub(crate) fn first_starts<S: Source>(config: &Config, source: &S, bounds: &Topi
             offsets.clone()
         }
     })
-}
-
-/// Bytes that librdkafka may hold in its fetch queue under a memory limit.
-pub fn queue_bytes(memory_limit: u64) -> u64 {
-    (memory_limit / 8).clamp(8 << 20, 64 << 20)
 }
 
 /// A length of time in µs.

@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, LoadedTable};
 use crate::error::{Error, Result};
 use crate::job::{Job, Supplied, decoder, rejects_ident};
 use crate::live::files::LiveFiles;
+use crate::memory::Budget;
 use crate::names::FileNames;
 use crate::observe::Phase;
 use crate::plan::{other_topic, ranges_read};
@@ -101,7 +102,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             },
             // The range must come whole: a cut one would lose the rest of its rejects.
             stop: &Stop::default(),
-            memory_max: usize::MAX,
+            budget: Budget::of(self.config.limits.memory_limit).uncut(),
         };
         let sink = RejectSink::new(door, self.origin(progress.epoch, progress.batch));
         let decoder = decoder(self.config, table, &supplied)?;

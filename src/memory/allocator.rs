@@ -1,0 +1,26 @@
+//! jemalloc's options, and the wish to have freed pages given back now.
+
+use std::ffi::c_char;
+use std::ptr::null_mut;
+
+use tikv_jemalloc_sys::mallctl;
+
+/// Freed pages go back to the system within half a second; few arenas, since what one thread decodes another frees.
+const OPTIONS: &[u8; 46] = b"dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4\0";
+
+/// jemalloc(3), "TUNING": read before `main`, from a symbol of this name.
+#[expect(unsafe_code, reason = "the name is jemalloc's; nothing else in the program has it")]
+#[unsafe(export_name = "malloc_conf")]
+static MALLOC_CONF: Option<&'static u8> = Some(&OPTIONS[0]);
+
+/// jemalloc's `MALLCTL_ARENAS_ALL` is 4096.
+const PURGE_ALL: &std::ffi::CStr = c"arena.4096.purge";
+
+/// Gives every freed page back to the system.
+#[expect(unsafe_code, reason = "jemalloc's control has no safe form")]
+pub(super) fn purge() {
+    let name: *const c_char = PURGE_ALL.as_ptr();
+    // SAFETY: the name ends in a zero; this control takes and answers no value, so that all other pointers may be null.
+    let refused = unsafe { mallctl(name, null_mut(), null_mut(), null_mut(), 0) };
+    debug_assert_eq!(refused, 0, "jemalloc knows `arena.<i>.purge`");
+}
