@@ -11,7 +11,7 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "glue",
         "Glue's own API gives no safe commit from here; use the Iceberg REST endpoint of the same catalog: `type = \"rest\"`, \
-         `uri = \"https://glue.REGION.amazonaws.com/iceberg\"`, `\"rest.sigv4-enabled\" = true`, `\"rest.signing-name\" = \"glue\"`, \
+         `uri = \"https://glue.REGION.amazonaws.com/iceberg\"`, `\"rest.sigv4-enabled\" = true`, `\"rest.signing-name\" = \"glue\"`, `\"rest.signing-region\" = \"REGION\"`, \
          the account's number as `warehouse`",
     ),
     ("dynamodb", "this kind of catalog is not supported; move its tables to Glue, and use Glue's Iceberg REST endpoint"),
