@@ -170,7 +170,7 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
-    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; did you mean `sql`?");
+    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; expected `sql` or `rest`");
 }
 
 #[test]
