@@ -12,13 +12,14 @@ const REFUSED: &[(&str, &str)] = &[
         "glue",
         "Glue's own API gives no safe commit from here; use the Iceberg REST endpoint of the same catalog: `type = \"rest\"`, \
          `uri = \"https://glue.REGION.amazonaws.com/iceberg\"`, `\"rest.sigv4-enabled\" = true`, `\"rest.signing-name\" = \"glue\"`, \
-         the account's number as `warehouse`",
+         `\"rest.signing-region\" = \"REGION\"`, the account's number as `warehouse`",
     ),
     ("dynamodb", "this kind of catalog is not supported; move its tables to Glue, and use Glue's Iceberg REST endpoint"),
     (
         "s3tables",
         "use the Iceberg REST endpoint of S3 Tables: `type = \"rest\"`, `uri = \"https://s3tables.REGION.amazonaws.com/iceberg\"`, \
-         `\"rest.sigv4-enabled\" = true`, `\"rest.signing-name\" = \"s3tables\"`, the table bucket's ARN as `warehouse`",
+         `\"rest.sigv4-enabled\" = true`, `\"rest.signing-name\" = \"s3tables\"`, `\"rest.signing-region\" = \"REGION\"`, \
+         the table bucket's ARN as `warehouse`",
     ),
     (
         "hadoop",

@@ -135,8 +135,8 @@ def test_runs_that_are_killed_in_a_rest_catalog_lose_and_double_nothing(job):
     for delay_s in (0.0, 0.02, 0.05, 0.1):
         feed.send(60)
         job.run_until_killed("commit", delay_s)
-    feed.send(10)
-    job.run()
+        job.run()
+        job.verify(readers=["pyiceberg"])
     job.verify()
 
 

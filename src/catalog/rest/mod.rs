@@ -141,7 +141,11 @@ impl RestCatalog {
         let doing = || format!("create table `{table}`");
         let (error, unsure) = match fate {
             Fate::Answered { answer, .. } if answer.is_success() => return Ok(Some(true)),
-            Fate::Answered { answer, .. } if answer.status == 409 => return Ok(Some(false)),
+            Fate::Answered { answer, .. } if answer.status == 409 => {
+                let exists = model(&answer).and_then(|error| error.kind).is_some_and(|kind| kind == "AlreadyExistsException");
+                // Nessie says so, too, of a namespace that is missing together with the one above it.
+                return Ok((exists || self.load(table).await?.is_some()).then_some(false));
+            }
             Fate::Answered { answer, .. } if answer.status == 404 && model(&answer).is_some() => return Ok(None),
             Fate::Answered { answer, unsure } => {
                 let unsure = unsure || is_unclear(answer.status);

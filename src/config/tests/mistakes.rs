@@ -170,7 +170,7 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with postgresql:// or sqlite://, the databases that there are; write "postgresql://user@host/database", or "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);
-    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; did you mean `sql`?");
+    insta::assert_snapshot!(mistakes(&small("type = \"sql\"", "type = \"sqlite\"")), @"line 8: unknown value `sqlite` for `catalog.type`; expected `sql` or `rest`");
 }
 
 #[test]
@@ -204,9 +204,9 @@ fn catalogs_that_are_refused() {
         ))
     };
     insta::assert_snapshot!(kind("hive"), @r#"line 8: `catalog.type`: "hive" cannot be written to: the Hive Metastore's own protocol gives no safe commit from here; use the Iceberg REST endpoint of the same metastore: Hive 4.1 and later serve one themselves (`metastore.catalog.servlet.port`), Gravitino and Polaris serve one in front of it"#);
-    insta::assert_snapshot!(kind("Glue"), @r#"line 8: `catalog.type`: "glue" cannot be written to: Glue's own API gives no safe commit from here; use the Iceberg REST endpoint of the same catalog: `type = "rest"`, `uri = "https://glue.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "glue"`, the account's number as `warehouse`"#);
+    insta::assert_snapshot!(kind("Glue"), @r#"line 8: `catalog.type`: "glue" cannot be written to: Glue's own API gives no safe commit from here; use the Iceberg REST endpoint of the same catalog: `type = "rest"`, `uri = "https://glue.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "glue"`, `"rest.signing-region" = "REGION"`, the account's number as `warehouse`"#);
     insta::assert_snapshot!(kind("dynamodb"), @r#"line 8: `catalog.type`: "dynamodb" cannot be written to: this kind of catalog is not supported; move its tables to Glue, and use Glue's Iceberg REST endpoint"#);
-    insta::assert_snapshot!(kind("s3tables"), @r#"line 8: `catalog.type`: "s3tables" cannot be written to: use the Iceberg REST endpoint of S3 Tables: `type = "rest"`, `uri = "https://s3tables.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "s3tables"`, the table bucket's ARN as `warehouse`"#);
+    insta::assert_snapshot!(kind("s3tables"), @r#"line 8: `catalog.type`: "s3tables" cannot be written to: use the Iceberg REST endpoint of S3 Tables: `type = "rest"`, `uri = "https://s3tables.REGION.amazonaws.com/iceberg"`, `"rest.sigv4-enabled" = true`, `"rest.signing-name" = "s3tables"`, `"rest.signing-region" = "REGION"`, the table bucket's ARN as `warehouse`"#);
     insta::assert_snapshot!(kind("hadoop"), @r#"line 8: `catalog.type`: "hadoop" cannot be written to: a directory has no safe commit on object stores; register its tables in a REST or SQL catalog (`CALL system.register_table` in Spark)"#);
     insta::assert_snapshot!(kind("nessie"), @r#"line 8: `catalog.type`: "nessie" cannot be written to: use Nessie's Iceberg REST endpoint: `type = "rest"`, `uri = "http://HOST:19120/iceberg"`"#);
 }

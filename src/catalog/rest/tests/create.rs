@@ -24,6 +24,7 @@ async fn a_creation_says_what_the_table_is_and_not_where() {
     assert_eq!(body["schema"]["fields"].as_array().unwrap().len(), 2);
     assert_eq!(body["partition-spec"], json!({"spec-id": 0, "fields": []}));
     assert_eq!(body["write-order"]["order-id"], 0);
+    assert_eq!(body["stage-create"], false);
     assert_eq!(header(&server.seen()[1], "x-iceberg-access-delegation"), None);
 }
 
@@ -47,6 +48,17 @@ async fn a_missing_namespace_is_made_with_those_above_it() {
         let names: Vec<_> = asked.iter().map(|body| body["namespace"].clone()).collect();
         assert_eq!(names, [json!(["a", "b"]), json!(["a"]), json!(["a", "b"])]);
     }
+}
+
+/// Nessie's answer where more than one level is missing.
+#[tokio::test]
+async fn a_conflict_over_a_table_that_is_not_there_is_a_missing_namespace() {
+    let conflict = error(409, "", "namespace 'a.b' must exist, namespace 'a' must exist");
+    let none = error(404, "NoSuchTableException", "none");
+    let made = Reply::json(200, &json!({"namespace": []}));
+    let server = server(replies([conflict, none, made, Reply::json(200, &table())]));
+    let catalog = open(&server, &[]);
+    assert!(catalog.create(&ident(), contract::metadata(&catalog, &ident())).await.unwrap());
 }
 
 /// Nothing is asked of a namespace that is there: a job may have no right to it.
