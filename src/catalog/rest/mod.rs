@@ -123,14 +123,18 @@ impl RestCatalog {
         let body = CreateNamespace { namespace: namespace.as_ref(), properties: Default::default() };
         let ask = Ask::post(session.paths.namespaces(), &body, session.key())?;
         for parent_made in [false, true] {
-            match session.client.send(&ask.clone()).await {
-                Fate::Answered { answer, .. } if answer.is_success() || answer.status == 409 => return Ok(()),
-                Fate::Answered { answer, .. } if answer.status == 404 && model(&answer).is_some() && !parent_made => {
-                    let Some(parent) = namespace.parent() else { return Err(session.client.refusal(doing(), &answer)) };
-                    Box::pin(self.create_namespace(session, &parent)).await?;
-                }
-                Fate::Answered { answer, .. } => return Err(session.client.refusal(doing(), &answer)),
+            let answer = match session.client.send(&ask.clone()).await {
+                Fate::Answered { answer, .. } if answer.is_success() => return Ok(()),
+                Fate::Answered { answer, .. } => answer,
                 Fate::Unanswered { error, .. } => return Err(error),
+            };
+            let parent = namespace.parent().filter(|_| !parent_made);
+            match (answer.status, model(&answer), parent) {
+                (409, Some(model), _) if model.is("AlreadyExistsException") => return Ok(()),
+                // Nessie calls it a conflict.
+                (404 | 409, Some(_), Some(parent)) => Box::pin(self.create_namespace(session, &parent)).await?,
+                (409, ..) => return Ok(()),
+                _ => return Err(session.client.refusal(doing(), &answer)),
             }
         }
         Err(Error::broken("a namespace was neither made nor refused"))
@@ -142,7 +146,7 @@ impl RestCatalog {
         let (error, unsure) = match fate {
             Fate::Answered { answer, .. } if answer.is_success() => return Ok(Some(true)),
             Fate::Answered { answer, .. } if answer.status == 409 => {
-                let exists = model(&answer).and_then(|error| error.kind).is_some_and(|kind| kind == "AlreadyExistsException");
+                let exists = model(&answer).is_some_and(|model| model.is("AlreadyExistsException"));
                 // Nessie says so, too, of a namespace that is missing together with the one above it.
                 return Ok((exists || self.load(table).await?.is_some()).then_some(false));
             }
