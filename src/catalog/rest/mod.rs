@@ -78,8 +78,12 @@ impl RestCatalog {
         let ask = Ask::post(session.paths.namespaces(), &body, session.key())?;
         for parent_made in [false, true] {
             match session.client.send(&ask.clone()).await {
-                Fate::Answered { answer, .. } if answer.is_success() || answer.status == 409 => return Ok(()),
-                Fate::Answered { answer, .. } if answer.status == 404 && model(&answer).is_some() && !parent_made => {
+                Fate::Answered { answer, .. } if answer.is_success() || is_taken(&answer) => return Ok(()),
+                Fate::Answered { answer, .. } if answer.status == 409 && (parent_made || namespace.parent().is_none()) => {
+                    return Ok(());
+                }
+                // Where more than one level is missing, Nessie answers 409.
+                Fate::Answered { answer, .. } if matches!(answer.status, 404 | 409) && model(&answer).is_some() && !parent_made => {
                     let Some(parent) = namespace.parent() else { return Err(session.client.refusal(doing(), &answer)) };
                     Box::pin(self.create_namespace(session, &parent)).await?;
                 }
@@ -96,9 +100,8 @@ impl RestCatalog {
         let (error, unsure) = match fate {
             Fate::Answered { answer, .. } if answer.is_success() => return Ok(Some(true)),
             Fate::Answered { answer, .. } if answer.status == 409 => {
-                let exists = model(&answer).and_then(|error| error.kind).is_some_and(|kind| kind == "AlreadyExistsException");
-                // Nessie says so, too, of a namespace that is missing together with the one above it.
-                return Ok((exists || self.load(table).await?.is_some()).then_some(false));
+                // Of another kind: a namespace may be missing together with the one above it.
+                return Ok((is_taken(&answer) || self.load(table).await?.is_some()).then_some(false));
             }
             Fate::Answered { answer, .. } if answer.status == 404 && model(&answer).is_some() => return Ok(None),
             Fate::Answered { answer, unsure } => {
@@ -113,6 +116,12 @@ impl RestCatalog {
             false => Err(error),
         }
     }
+}
+
+/// Whether what was to be made is there already. Not every conflict says so.
+fn is_taken(answer: &Answer) -> bool {
+    let kind = model(answer).and_then(|error| error.kind);
+    answer.status == 409 && kind.is_some_and(|kind| kind.contains("AlreadyExists"))
 }
 
 impl Catalog for RestCatalog {
