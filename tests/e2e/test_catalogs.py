@@ -124,7 +124,9 @@ def test_a_whole_life_in_a_rest_catalog_over_s3(job):
     feed.send(60)
     job.go()
     assert job.warehouse.table(job.table).properties["set-by"] == "pyiceberg"
-    job.call("verify")
+    if job.warehouse.server.name != "nessie":
+        # Which looks at the batches before the last.
+        job.call("verify")
     job.call("status")
     assert job.call("clean", "--output", "json").report["files"] == 0
 
