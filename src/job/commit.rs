@@ -110,7 +110,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             if attempt > 0 {
                 tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
             }
-            let Some((tried, outcome)) = self.attempt(&live, attempt).await? else { return Ok(Ending::Redo) };
+            let Some((tried, outcome)) = Box::pin(self.attempt(&live, attempt)).await? else { return Ok(Ending::Redo) };
             let cause = match outcome {
                 CommitOutcome::Committed => {
                     self.delete(&self.unused(&tried.files)).await;

@@ -114,19 +114,42 @@ def test_a_whole_life_in_a_rest_catalog_over_s3(job):
         feed.send(60)
         job.go()
     job.nothing_new()
-    system, options = f"{job.warehouse.catalog}.system", "options => map('rewrite-all', 'true')"
-    job.warehouse.sql(f"CALL {system}.rewrite_data_files(table => '{job.table}', {options})")
-    job.nothing_new()
-    feed.send(60)
-    job.go()
+    if job.warehouse.server.name != "nessie":
+        rewrite(job)
+        job.nothing_new()
+        feed.send(60)
+        job.go()
     with job.warehouse.table(job.table).transaction() as transaction:
         transaction.set_properties({"set-by": "pyiceberg"})
     feed.send(60)
     job.go()
     assert job.warehouse.table(job.table).properties["set-by"] == "pyiceberg"
-    job.call("verify")
+    if job.warehouse.server.name != "nessie":
+        # Which looks at the batches before the last.
+        job.call("verify")
     job.call("status")
     assert job.call("clean", "--output", "json").report["files"] == 0
+
+
+def rewrite(job):
+    system, options = f"{job.warehouse.catalog}.system", "options => map('rewrite-all', 'true')"
+    job.warehouse.sql(f"CALL {system}.rewrite_data_files(table => '{job.table}', {options})")
+
+
+@pytest.mark.parametrize("place", ["nessie with tokens"], indirect=True)
+def test_another_engines_commit_where_no_history_is_shown_is_a_question(job):
+    """Nessie shows the newest snapshot alone, so nothing tells compaction from a rollback."""
+    feed = Feed(job.topic, minutes_per_record=0.05)
+    job.init()
+    feed.send(60)
+    job.go()
+    rewrite(job)
+    (snapshot,) = job.warehouse.table(job.table).metadata.snapshots
+    before = job.warehouse.metadata_location(job.table)
+    feed.send(60)
+    job.run(code=65)
+    assert job.warehouse.metadata_location(job.table) == before
+    assert "tidegate.job" not in snapshot.summary.additional_properties
 
 
 def test_runs_that_are_killed_in_a_rest_catalog_lose_and_double_nothing(job):

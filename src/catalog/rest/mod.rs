@@ -130,8 +130,8 @@ impl RestCatalog {
             };
             let parent = namespace.parent().filter(|_| !parent_made);
             match (answer.status, model(&answer), parent) {
-                (409, Some(model), _) if model.is("AlreadyExistsException") => return Ok(()),
-                // Nessie calls it a conflict.
+                _ if is_taken(&answer) => return Ok(()),
+                // Where more than one level is missing, Nessie calls it a conflict.
                 (404 | 409, Some(_), Some(parent)) => Box::pin(self.create_namespace(session, &parent)).await?,
                 (409, ..) => return Ok(()),
                 _ => return Err(session.client.refusal(doing(), &answer)),
@@ -146,9 +146,8 @@ impl RestCatalog {
         let (error, unsure) = match fate {
             Fate::Answered { answer, .. } if answer.is_success() => return Ok(Some(true)),
             Fate::Answered { answer, .. } if answer.status == 409 => {
-                let exists = model(&answer).is_some_and(|model| model.is("AlreadyExistsException"));
-                // Nessie says so, too, of a namespace that is missing together with the one above it.
-                return Ok((exists || self.load(table).await?.is_some()).then_some(false));
+                // Of another kind: a namespace may be missing together with the one above it.
+                return Ok((is_taken(&answer) || self.load(table).await?.is_some()).then_some(false));
             }
             Fate::Answered { answer, .. } if answer.status == 404 && model(&answer).is_some() => return Ok(None),
             Fate::Answered { answer, unsure } => {
@@ -163,6 +162,12 @@ impl RestCatalog {
             false => Err(error),
         }
     }
+}
+
+/// Whether what was to be made is there already. Not every conflict says so.
+fn is_taken(answer: &Answer) -> bool {
+    let kind = model(answer).and_then(|error| error.kind);
+    answer.status == 409 && kind.is_some_and(|kind| kind.contains("AlreadyExists"))
 }
 
 impl Catalog for RestCatalog {

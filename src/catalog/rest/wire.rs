@@ -84,12 +84,6 @@ pub(super) struct ErrorModel {
     pub(super) kind: Option<String>,
 }
 
-impl ErrorModel {
-    pub(super) fn is(&self, kind: &str) -> bool {
-        self.kind.as_deref() == Some(kind)
-    }
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct CreateTable<'a> {

@@ -53,10 +53,10 @@ async fn a_missing_namespace_is_made_with_those_above_it() {
 /// Nessie's answer where more than one level is missing.
 #[tokio::test]
 async fn a_conflict_over_a_table_that_is_not_there_is_a_missing_namespace() {
-    let conflict = error(409, "", "namespace 'a.b' must exist, namespace 'a' must exist");
+    let conflict = || error(409, "", "namespace 'a.b' must exist, namespace 'a' must exist");
     let none = error(404, "NoSuchTableException", "none");
-    let made = Reply::json(200, &json!({"namespace": []}));
-    let server = server(replies([conflict, none, made, Reply::json(200, &table())]));
+    let made = || Reply::json(200, &json!({"namespace": []}));
+    let server = server(replies([conflict(), none, conflict(), made(), made(), Reply::json(200, &table())]));
     let catalog = open(&server, &[]);
     assert!(catalog.create(&ident(), contract::metadata(&catalog, &ident())).await.unwrap());
 }
