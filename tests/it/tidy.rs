@@ -24,6 +24,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Another process that holds the catalog, so that a run can be killed at its commit.
     ("demo/child", &["serde_json", "sqlx", "tokio"]),
     ("error", &["thiserror"]),
+    ("http", &["bytes", "chrono", "reqwest", "tokio", "url"]),
     ("index", &["arrow", "crc32fast", "iceberg", "parquet", "serde", "serde_json", "xxhash_rust"]),
     ("job", &["iceberg", "roaring", "sha2", "tokio", "tracing", "uuid"]),
     ("keys", &["arrow", "hashbrown", "xxhash_rust"]),
@@ -33,6 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("main", &["chrono", "clap", "serde", "serde_json", "tokio", "tracing", "uuid"]),
     ("merge", &["roaring"]),
     ("names", &["iceberg", "sha2", "uuid"]),
+    ("oauth", &["base64", "bytes", "reqwest", "serde", "serde_json", "tokio", "url"]),
     ("progress", &["chrono", "serde", "serde_json", "sha2"]),
     ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json", "uuid"]),
     ("report", &["serde", "serde_json"]),
