@@ -54,6 +54,7 @@
 //! | `report` | what a run did, as text, JSON, result file and metrics | pure |
 //! | `terminal` | progress bars and logs on stderr | edge |
 //! | `demo` | a run to look at: in-process broker, generated articles, local table | edge |
+//! | `aws` | whose AWS credentials to use, and signatures with them | I/O |
 //! | `error` | why a run failed, in terms of who acts next, and its exit code | pure |
 //!
 //! # Why nothing is lost and nothing comes twice
@@ -109,6 +110,7 @@ pub(crate) mod rejects;
 pub(crate) mod rewrite;
 pub(crate) mod write;
 
+pub mod aws;
 pub mod catalog;
 pub(crate) mod commit;
 pub(crate) mod snapshot;
