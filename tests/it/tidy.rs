@@ -44,6 +44,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rewrite", &["arrow", "iceberg", "roaring"]),
     ("snapshot", &["iceberg", "serde_json", "sha2", "uuid"]),
     ("source", &["base64", "rdkafka", "rdkafka_sys", "serde", "serde_json", "tracing"]),
+    ("source/security", &["aws_credential_types", "base64", "rdkafka", "serde", "serde_json", "tokio", "url"]),
     ("state", &["iceberg"]),
     (
         "storage",
