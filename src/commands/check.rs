@@ -101,7 +101,7 @@ impl Checked {
 /// Tests everything, however much fails. `now` is µs since the epoch.
 pub async fn check(config: &Config, now: i64) -> Checked {
     let mut checked = Checked { head: Head::of("check", &config.name), exit_code: 0, tests: Vec::new() };
-    checked.add("job file", Ok(format!("job `{}`", config.name)));
+    checked.add("job file", Ok(job_file(config)));
     let state = match open_tables(config) {
         Ok(tables) => checked.add_tables(config, &tables).await,
         Err(error) => {
@@ -111,6 +111,15 @@ pub async fn check(config: &Config, now: i64) -> Checked {
     };
     checked.add("topic", tokio::task::block_in_place(|| topic(config, state.as_ref(), now)));
     checked
+}
+
+/// A secret in the job file works; where it belongs is said.
+fn job_file(config: &Config) -> String {
+    let mut found = format!("job `{}`", config.name);
+    for name in &config.kafka.plain_secrets {
+        found.push_str(&format!("; the secret of `{name}` stands in it: `env:NAME` or `file:PATH` keeps it elsewhere"));
+    }
+    found
 }
 
 fn describe(config: &Config, store: &Store, table: &LoadedTable) -> Result<String> {

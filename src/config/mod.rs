@@ -28,7 +28,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub(crate) use self::kafka::millis_at_or_after;
-pub(crate) use self::properties::is_secret;
+pub(crate) use self::properties::{COMMAND, ENV, FILE, PLAIN, is_secret, may_be_elsewhere};
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};
 
@@ -227,8 +227,11 @@ pub struct KafkaConfig {
     pub on_data_loss: OnDataLoss,
     /// Whether committed offsets are mirrored to group `tidegate-<name>`.
     pub mirror_group: bool,
-    /// librdkafka properties as the user gave them; those that would break the guarantee were refused.
+    /// librdkafka properties as the user gave them; those that would break the guarantee were refused. Secrets may still be names of
+    /// places where they are kept.
     pub properties: BTreeMap<String, String>,
+    /// Names of properties whose secret stands in the job file itself.
+    pub plain_secrets: Vec<String>,
 }
 
 /// Shows everything but secrets.
@@ -242,6 +245,7 @@ impl fmt::Debug for KafkaConfig {
             .field("on_data_loss", &self.on_data_loss)
             .field("mirror_group", &self.mirror_group)
             .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .field("plain_secrets", &self.plain_secrets)
             .finish()
     }
 }

@@ -292,7 +292,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             let group = group(&self.config.name);
             let offsets = done.moves.iter().map(|(&partition, one)| (partition, one.to)).collect();
             if let Err(error) = tokio::task::block_in_place(|| self.source.mirror(&group, &offsets)) {
-                warnings.push(format!("offsets were not mirrored to group `{group}`: {error}"));
+                warnings.push(format!("offsets were not mirrored to group `{group}`: {}", error.cause()));
             }
         }
         self.observer.phase(Phase::Done);

@@ -20,8 +20,10 @@ use crate::error::{Error, Result};
 use crate::offsets::{Offset, Offsets, Partition, PartitionBounds, TopicBounds};
 use crate::source::ffi::ask::{Answer, Isolation, Pending};
 use crate::source::ffi::{Consumer, Failure, Leaders};
-use crate::source::health::{Health, is_denial};
+use crate::source::health::Health;
 use crate::source::pull::{self, Feed};
+use crate::source::security::refusal::{Refusal, is_denial};
+use crate::source::security::{self, Security};
 use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
@@ -50,8 +52,10 @@ const DEFAULTS: &[(&str, &str)] = &[
 
 /// How long a question may take when brokers accept connections but do not answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How long to go on once every broker has refused: enough for each address of each name to be tried.
-const REFUSED_MAX: Duration = Duration::from_secs(1);
+/// How long to go on once every broker is out of reach: enough for each address of each name to be tried.
+const DOWN_MAX: Duration = Duration::from_secs(1);
+/// How long to go on once some broker did not believe us, or we it: enough for another one to answer.
+const REFUSED_MAX: Duration = Duration::from_secs(3);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
 /// The longest time that librdkafka gives a request.
@@ -69,6 +73,8 @@ const LATEST: i64 = -1;
 pub struct Kafka {
     topic: String,
     brokers: String,
+    /// `security.protocol`.
+    protocol: String,
     consumer: Consumer,
     health: Arc<Health>,
     /// A client has one assignment, so one pull at a time.
@@ -84,14 +90,18 @@ impl std::fmt::Debug for Kafka {
 }
 
 impl Kafka {
+    /// The property whose value is a token, or the name of a place where there always is a good one.
+    pub(crate) const TOKEN: &str = security::TOKEN;
+
     /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
     /// never joined: librdkafka assigns nothing without a name.
     pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+        let security = Security::of(properties)?;
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULTS {
             config.set(*name, *value);
         }
-        for (name, value) in properties {
+        for (name, value) in &security.properties {
             config.set(name, value);
         }
         for (name, value) in OURS {
@@ -108,11 +118,12 @@ impl Kafka {
             topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
         let native = config.create_native_config().map_err(unusable)?;
         let health = Arc::new(Health::default());
-        let consumer = Consumer::new(native, topic_c, Arc::clone(&health))
+        let consumer = Consumer::new(native, topic_c, Arc::clone(&health), security.login)
             .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
         Ok(Self {
             topic: topic.to_owned(),
             brokers: brokers.clone(),
+            protocol: properties.get("security.protocol").map_or("plaintext", String::as_str).to_owned(),
             consumer,
             health,
             pulling: Mutex::new(()),
@@ -218,11 +229,10 @@ impl Kafka {
 
     /// Puts the cause beside what librdkafka answered, and says whose turn it is.
     fn explain(&self, failure: Failure, doing: &dyn Fn() -> String) -> Error {
-        if let Some(reason) = self.health.refused() {
-            return Error::Denied { doing: doing(), source: reason.into() };
+        if let Some(refusal) = Refusal::of_answer(failure.code, &self.topic) {
+            return refusal.into_error(doing());
         }
         match failure.code {
-            code if is_denial(code) => Error::Denied { doing: doing(), source: failure.into() },
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => Error::setup(
                 format!("topic `{}` does not exist on {}", self.topic, self.brokers),
                 "`kafka.topic` names the topic; tidegate creates none",
@@ -230,10 +240,18 @@ impl Kafka {
             Code::InvalidTopic => {
                 Error::setup(format!("`{}` is not a name that a topic can have", self.topic), "`kafka.topic` names the topic")
             }
-            _ => match self.health.unreachable() {
-                Some(reason) => Error::unavailable(doing(), format!("{reason}: {failure}")),
-                None => Error::unavailable(doing(), failure),
+            // Sent to a broker that was never reached, or timed out: what librdkafka heard meanwhile is why.
+            code => match self.health.denied(doing).or_else(|| is_denial(code).then(|| not_allowed(doing(), &failure))) {
+                Some(error) => error,
+                None => self.unreachable(doing(), failure),
             },
+        }
+    }
+
+    fn unreachable(&self, doing: String, failure: Failure) -> Error {
+        match self.health.unreachable() {
+            Some(reason) => Error::unavailable(doing, format!("{reason}: {failure}")),
+            None => Error::unavailable(doing, failure),
         }
     }
 }
@@ -258,15 +276,28 @@ impl<'a> Hope<'a> {
     fn check(&mut self, doing: &dyn Fn() -> String) -> Result<()> {
         self.kafka.consumer.serve();
         let health = &self.kafka.health;
-        if let Some(reason) = health.refused() {
-            return Err(Error::Denied { doing: doing(), source: reason.into() });
+        if let Some(error) = health.without_token() {
+            return Err(error);
         }
         if !health.all_down() {
             self.all_down_since = None;
         }
-        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= REFUSED_MAX;
-        if hopeless || self.left().is_zero() {
-            let silent = || format!("no answer within {} s", self.answer_max.as_secs());
+        let all_down = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= DOWN_MAX;
+        let patient = self.asked.elapsed() < REFUSED_MAX.min(self.answer_max);
+        if !all_down && patient {
+            return Ok(());
+        }
+        if let Some(error) = health.denied(doing) {
+            return Err(error);
+        }
+        if all_down || self.left().is_zero() {
+            let silent = || match all_down {
+                true => format!(
+                    "no broker keeps a connection open: is `security.protocol`, now `{}`, what its listener speaks?",
+                    self.kafka.protocol
+                ),
+                false => format!("no answer within {} s", self.answer_max.as_secs()),
+            };
             return Err(Error::unavailable(doing(), health.unreachable().unwrap_or_else(silent)));
         }
         Ok(())
@@ -407,6 +438,11 @@ fn found(outcome: Result<(Offset, Option<i32>), Failure>) -> Result<Offset, Fail
 fn ordered(earliest: Offset, last_stable: Offset, high_watermark: Offset) -> PartitionBounds {
     let last_stable = last_stable.max(earliest);
     PartitionBounds { earliest, last_stable, high_watermark: high_watermark.max(last_stable) }
+}
+
+/// A refusal that only its code tells.
+fn not_allowed(doing: String, failure: &Failure) -> Error {
+    Error::Denied { doing, source: failure.clone().into() }
 }
 
 fn topic_id(halves: [i64; 2]) -> Option<String> {

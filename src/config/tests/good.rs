@@ -205,7 +205,7 @@ fn reads_every_key() {
     assert_eq!(config.name, "a.b_c-1");
     insta::assert_snapshot!(read, @r#"
     Merge(MergeConfig { id: ["id"], event_time: "t", order_by: ["o"], ties: Keep, match_scope: Watermark, tombstones: Delete, deletes: Soft { column: "gone" }, unmapped: Keep })
-    KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"} }
+    KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"}, plain_secrets: [] }
     FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
     {"h": Headers, "o": Offset, "s": Sha256}
     CatalogConfig { kind: Sql, name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake", properties: {} }
@@ -263,4 +263,28 @@ fn secrets_are_not_shown() {
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
     let shown = format!("{config:?}");
     assert!(shown.contains("\"sasl.password\": \"***\"") && !shown.contains("hunter2") && shown.contains("\"me\""), "{shown}");
+}
+
+#[test]
+fn what_a_variable_holds_is_the_secret_and_never_the_name_of_a_place() {
+    let kafka = |line: &str| {
+        let env = |name: &str| (name == "SECRET").then(|| String::from("env:hunter2"));
+        Config::parse(&small("topic =", &format!("{line}\ntopic =")), &env).unwrap().kafka
+    };
+    let password = |value: &str| kafka(&format!("\"sasl.password\" = \"{value}\""));
+    for (written, read, plain) in [
+        ("${SECRET}", "plain:env:hunter2", false),
+        ("env:PASSWORD", "env:PASSWORD", false),
+        ("file:/run/${SECRET}", "file:/run/env:hunter2", false),
+        ("open-sesame", "open-sesame", true),
+        ("plain:file:sesame", "plain:file:sesame", true),
+    ] {
+        let kafka = password(written);
+        assert_eq!(kafka.properties["sasl.password"], read);
+        assert_eq!(!kafka.plain_secrets.is_empty(), plain, "{written}");
+        assert!(!format!("{kafka:?}").contains("sesame"));
+    }
+    let other = kafka("\"client.rack\" = \"${SECRET}\"\n\"ssl.ca.pem\" = \"-----BEGIN\"");
+    assert_eq!(other.properties["client.rack"], "env:hunter2", "no secret stands there");
+    assert_eq!(other.plain_secrets, [""; 0]);
 }

@@ -1,0 +1,136 @@
+//! Sources of credentials that `object_store` does not have, or whose failure it does not explain.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use object_store::aws::{AwsCredential, AwsCredentialProvider};
+use object_store::{BackoffConfig, CredentialProvider, Error, Result, RetryConfig};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+/// Credentials that end sooner than this are fetched again: a request and its retries must outlive them.
+const LEFT_MIN: TimeDelta = TimeDelta::minutes(5);
+
+/// How long to ask a source of credentials that fails.
+pub(super) fn patience() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 3, retry_timeout: Duration::from_secs(15) }
+}
+
+/// A command that prints credentials (`credential_process`): JSON with `Version`, `AccessKeyId`, `SecretAccessKey`,
+/// `SessionToken`, `Expiration`.
+pub(super) struct Process {
+    profile: String,
+    command: String,
+    last: Mutex<Option<(Arc<AwsCredential>, Option<DateTime<Utc>>)>>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The command line may hold a secret.
+        f.debug_struct("Process").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Printed {
+    version: u32,
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: Option<String>,
+    expiration: Option<DateTime<Utc>>,
+}
+
+impl Process {
+    pub(super) fn new(profile: String, command: String) -> Self {
+        Self { profile, command, last: Mutex::new(None) }
+    }
+
+    async fn ask(&self) -> Result<Printed> {
+        let command = self.command.clone();
+        let run = move || Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).output();
+        let output = tokio::task::spawn_blocking(run).await.map_err(|join| self.failed(&join.to_string()))?;
+        let output = output.map_err(|e| self.failed(&format!("it did not start: {e}")))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(self.failed(&format!("{}: {}", output.status, said.trim())));
+        }
+        // What serde says can repeat what was printed, which is secret.
+        let printed: Printed = serde_json::from_slice(&output.stdout).map_err(|e| {
+            self.failed(&format!(
+                "what it printed is not the JSON of a credential process (line {}, column {})",
+                e.line(),
+                e.column()
+            ))
+        })?;
+        match printed.version {
+            1 => Ok(printed),
+            version => Err(self.failed(&format!("it printed version {version}; known is 1"))),
+        }
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        denied(format!("the `credential_process` of AWS profile `{}` failed: {why}", self.profile))
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Process {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
+        let mut last = self.last.lock().await;
+        if let Some((credential, expires)) = &*last
+            && expires.is_none_or(|expires| expires - Utc::now() > LEFT_MIN)
+        {
+            return Ok(Arc::clone(credential));
+        }
+        let Printed { access_key_id: key_id, secret_access_key: secret_key, session_token: token, expiration, .. } =
+            self.ask().await?;
+        let credential = Arc::new(AwsCredential { key_id, secret_key, token });
+        *last = Some((Arc::clone(&credential), expiration));
+        Ok(credential)
+    }
+}
+
+/// The instance's metadata, the last place to look. Where it does not answer, the cause is most likely that nobody gave credentials.
+#[derive(Debug)]
+pub(super) struct Instance(AwsCredentialProvider);
+
+impl Instance {
+    pub(super) fn new(provider: AwsCredentialProvider) -> Self {
+        Self(provider)
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Instance {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
+        self.0.get_credential().await.map_err(|e| denied(format!("{NOBODY}, and the instance's metadata has none: {e}")))
+    }
+}
+
+/// For those who forbid to ask the instance.
+#[derive(Debug)]
+pub(super) struct Nowhere;
+
+#[async_trait]
+impl CredentialProvider for Nowhere {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
+        Err(denied(format!("{NOBODY}, and AWS_EC2_METADATA_DISABLED forbids to ask the instance")))
+    }
+}
+
+const NOBODY: &str =
+    "no AWS credentials: neither the job file, AWS_ACCESS_KEY_ID, web identity, a profile nor a container gives any";
+
+fn denied(why: String) -> Error {
+    Error::Unauthenticated { path: String::from("AWS credentials"), source: why.into() }
+}
