@@ -58,6 +58,7 @@
 //! | `terminal` | progress bars and logs on stderr | edge |
 //! | `demo` | a run to look at: in-process broker, generated articles, local table | edge |
 //! | `aws` | whose AWS credentials to use, and signatures with them | I/O |
+//! | `laws` | what holds for any input of a decoder or codec; only in tests and in builds for fuzzing, from `tests/fuzz/laws` | edge |
 //! | `error` | why a run failed, in terms of who acts next, and its exit code | pure |
 //!
 //! # Why nothing is lost and nothing comes twice
@@ -131,6 +132,10 @@ pub(crate) mod clean;
 pub(crate) mod verify;
 
 pub mod demo;
+#[cfg(any(test, fuzzing))]
+#[path = "../tests/fuzz/laws/mod.rs"]
+pub mod laws;
+
 pub mod error;
 pub(crate) mod memory;
 pub mod observe;

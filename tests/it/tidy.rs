@@ -41,7 +41,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rejects", &["arrow", "iceberg", "roaring", "serde", "serde_json", "uuid"]),
     ("report", &["serde", "serde_json"]),
     ("report/file", &["libc"]),
-    ("reset", &["chrono", "serde_json"]),
+    ("reset", &["chrono", "serde", "serde_json"]),
     ("rewrite", &["arrow", "iceberg", "roaring"]),
     ("snapshot", &["iceberg", "serde_json", "sha2", "uuid"]),
     ("source", &["base64", "rdkafka", "rdkafka_sys", "serde", "serde_json", "tracing"]),
