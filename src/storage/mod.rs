@@ -55,11 +55,13 @@ pub struct Store {
     shared: Arc<Shared>,
 }
 
+/// A root and, where a catalog vended credentials, the number of the table and the prefix.
+type ClientName = (Root, Option<(usize, String)>);
+
 #[derive(Default)]
 struct Shared {
     properties: Properties,
-    /// By root and, where a catalog vended credentials, by table and prefix.
-    opened: Mutex<BTreeMap<(Root, Option<(usize, String)>), Arc<dyn ObjectStore>>>,
+    opened: Mutex<BTreeMap<ClientName, Arc<dyn ObjectStore>>>,
     leases: Mutex<Vec<Arc<Lease>>>,
     counts: Arc<meter::Counts>,
     aborting: Mutex<Vec<tokio::task::JoinHandle<()>>>,

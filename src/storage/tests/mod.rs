@@ -38,6 +38,7 @@ struct Place {
 }
 
 impl Place {
+    #[expect(clippy::disallowed_methods, reason = "which store to test is said from outside")]
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let Ok(file) = std::env::var("TIDEGATE_TEST_STORE") else {
