@@ -7,9 +7,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{Datum, PrimitiveLiteral, TableMetadata, Transform};
+use iceberg::transform::create_transform_function;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
+
+use crate::error::{Error, Result};
 
 /// Makes names `tidegate-<job>-<run uuid>-<attempt>-<ordinal>`. Clones share the ordinal.
 #[derive(Debug, Clone)]
@@ -71,7 +74,7 @@ pub(crate) fn own_name(name: &str, job: &str) -> Option<OwnName> {
         Some(list) => list.split_once('-').filter(|(snapshot, _)| is_printed::<i64>(snapshot, 1))?.1,
         None => name,
     };
-    let rest = rest.strip_prefix("tidegate-")?.strip_prefix(job)?.strip_prefix('-')?;
+    let rest = without_entropy(rest).strip_prefix("tidegate-")?.strip_prefix(job)?.strip_prefix('-')?;
     let (run, rest) = rest.split_once('-')?;
     let (attempt, rest) = rest.split_once('-')?;
     let (rest, extension) = rest.rsplit_once('.')?;
@@ -91,25 +94,79 @@ fn is_printed<N: FromStr>(text: &str, digits: usize) -> bool {
     padded && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<N>().is_ok()
 }
 
-/// Root of a table's data files: `write.data.path`, or `<location>/data`.
+/// The name without the bits that some tables put before it.
+fn without_entropy(name: &str) -> &str {
+    match name.split_once('-') {
+        Some((bits, rest)) if bits.len() == 8 && bits.bytes().all(|bit| matches!(bit, b'0' | b'1')) => rest,
+        _ => name,
+    }
+}
+
+/// Root of a table's data files, as Java's `LocationProviders` finds it: `write.data.path`, or `<location>/data`. Two properties of
+/// older tables come in between.
 pub(crate) fn data_root(metadata: &TableMetadata) -> String {
-    root(metadata, "write.data.path", "data")
+    let older = if spreads(metadata) { "write.object-storage.path" } else { "" };
+    root(metadata, &["write.data.path", older, "write.folder-storage.path"], "data")
 }
 
 /// Root of a table's metadata files: `write.metadata.path`, or `<location>/metadata`.
 pub(crate) fn metadata_root(metadata: &TableMetadata) -> String {
-    root(metadata, "write.metadata.path", "metadata")
+    root(metadata, &["write.metadata.path"], "metadata")
 }
 
-fn root(metadata: &TableMetadata, property: &str, folder: &str) -> String {
-    match metadata.properties().get(property) {
+fn root(metadata: &TableMetadata, properties: &[&str], folder: &str) -> String {
+    match properties.iter().find_map(|property| metadata.properties().get(*property)) {
         Some(path) => path.trim_end_matches('/').to_owned(),
         None => format!("{}/{folder}", metadata.location().trim_end_matches('/')),
     }
 }
 
+/// Whether a table's data files are spread over folders by a hash, since an object store gives each prefix only so many requests.
+fn spreads(metadata: &TableMetadata) -> bool {
+    metadata.properties().get("write.object-storage.enabled").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Location of a new data or delete file. `partition`: the folder of its partition, empty or ending in `/`.
+///
+/// Where the table spreads its files (`write.object-storage.enabled`), as Java does since 1.8: three folders of four bits and one of
+/// eight before the partition; or, without partitions in the path (`write.object-storage.partitioned-paths`), before the name.
+pub(crate) fn data_location(metadata: &TableMetadata, partition: &str, name: &str) -> Result<String> {
+    let root = data_root(metadata);
+    if !spreads(metadata) {
+        return Ok(format!("{root}/{partition}{name}"));
+    }
+    let in_path = metadata.properties().get("write.object-storage.partitioned-paths");
+    let in_path = in_path.is_none_or(|value| value.eq_ignore_ascii_case("true"));
+    let below = if in_path { format!("{partition}{name}") } else { name.to_owned() };
+    let bits = entropy(&below)?;
+    let folders = format!("{}/{}/{}/{}", &bits[..4], &bits[4..8], &bits[8..12], &bits[12..]);
+    let table = metadata.location().trim_end_matches('/');
+    if root.starts_with(table) {
+        let end = if in_path { '/' } else { '-' };
+        return Ok(format!("{root}/{folders}{end}{below}"));
+    }
+    // Several tables may share the root.
+    let mut parts = table.rsplit('/').filter(|part| !part.is_empty());
+    let own = parts.next().unwrap_or_default();
+    let context = parts.next().map_or_else(|| own.to_owned(), |parent| format!("{parent}/{own}"));
+    Ok(format!("{root}/{folders}/{context}/{below}"))
+}
+
+/// The last 20 bits of a name's hash (Murmur3, 32 bits: that of Iceberg's buckets) as digits.
+fn entropy(name: &str) -> Result<String> {
+    let broken = || Error::broken(format!("no hash of the name `{name}`"));
+    let hash = create_transform_function(&Transform::Bucket(1 << 20)).map_err(|_| broken())?;
+    let hashed = hash.transform_literal(&Datum::string(name)).map_err(|_| broken())?;
+    match hashed.as_ref().map(Datum::literal) {
+        Some(PrimitiveLiteral::Int(bucket)) => Ok(format!("{bucket:020b}")),
+        _ => Err(broken()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use iceberg::spec::{FormatVersion, PartitionSpec, Schema, SortOrder, TableMetadataBuilder};
+
     use super::*;
 
     const RUN: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
@@ -159,6 +216,58 @@ mod tests {
         ] {
             assert_eq!(own_name(name, "a-b"), None, "{name}");
         }
+    }
+
+    fn table(properties: &[(&str, &str)]) -> TableMetadata {
+        let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let location = String::from("s3a://lake/news/articles/");
+        TableMetadataBuilder::new(
+            Schema::builder().build().unwrap(),
+            PartitionSpec::unpartition_spec(),
+            SortOrder::unsorted_order(),
+            location,
+            FormatVersion::V2,
+            properties,
+        )
+        .and_then(TableMetadataBuilder::build)
+        .unwrap()
+        .metadata
+    }
+
+    const SPREAD: (&str, &str) = ("write.object-storage.enabled", "True");
+
+    /// The folders are those that PyIceberg makes of the same names.
+    #[test]
+    fn data_files_lie_where_the_table_says() {
+        for (properties, partition, expected) in [
+            (&[][..], "day=1/", "s3a://lake/news/articles/data/day=1/a"),
+            (&[("write.data.path", "s3://other/x/")], "day=1/", "s3://other/x/day=1/a"),
+            (&[("write.folder-storage.path", "s3://old")], "", "s3://old/a"),
+            (&[("write.object-storage.path", "s3://old")], "", "s3a://lake/news/articles/data/a"),
+            (&[("write.object-storage.enabled", "false")], "", "s3a://lake/news/articles/data/a"),
+            (&[SPREAD], "", "s3a://lake/news/articles/data/0101/0110/1001/10110010/a"),
+            (&[SPREAD, ("write.object-storage.path", "s3://old")], "", "s3://old/0101/0110/1001/10110010/news/articles/a"),
+            (&[SPREAD, ("write.data.path", "s3://other/x/")], "", "s3://other/x/0101/0110/1001/10110010/news/articles/a"),
+            (
+                &[SPREAD, ("write.object-storage.partitioned-paths", "false")],
+                "day=1/",
+                "s3a://lake/news/articles/data/0101/0110/1001/10110010-a",
+            ),
+        ] {
+            assert_eq!(data_location(&table(properties), partition, "a").unwrap(), expected, "{properties:?}");
+        }
+        let location = data_location(&table(&[SPREAD]), "day=2026-11-20/", "x.parquet").unwrap();
+        assert_eq!(location, "s3a://lake/news/articles/data/0110/0110/1100/11101001/day=2026-11-20/x.parquet");
+        assert_eq!(entropy("test.parquet").unwrap(), "01101010001111101000");
+        assert_eq!(metadata_root(&table(&[("write.metadata.path", "s3://m/x/")])), "s3://m/x");
+    }
+
+    #[test]
+    fn bits_before_a_name_do_not_hide_whose_it_is() {
+        let name = FileNames::new("j", RUN).next(".parquet");
+        assert_eq!(own_name(&format!("01101000-{name}"), "j"), Some(OwnName::Content));
+        assert_eq!(own_name(&format!("0110100-{name}"), "j"), None);
+        assert_eq!(own_name(&format!("01101002-{name}"), "j"), None);
     }
 
     #[test]

@@ -75,8 +75,8 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<C
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let store = Store::new();
-    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, .. } = &config.catalog;
+    let CatalogConfig { kind: CatalogKind::Sql, name, uri, warehouse, properties } = &config.catalog;
+    let store = Store::with(properties.clone());
     let catalog = SqlCatalog::open(name, uri, warehouse, store.clone())?.written_by(&config.name);
     Ok(Tables { store, catalog })
 }

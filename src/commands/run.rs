@@ -17,6 +17,7 @@ pub async fn run(config: &Config, run: &Run, options: RunOptions, stop: &Stop, o
         Ok((tables, source)) => {
             let job = Job { config, source: &source, catalog: &tables.catalog, store: &tables.store, run, stop, observer };
             let ended = job.run(options).await;
+            tables.store.wind_down().await;
             return report(config, run, ended, tables.store.requests());
         }
         Err(error) => Ended {

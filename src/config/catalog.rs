@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::nearest::nearest;
 use super::reader::Section;
-use super::{CatalogConfig, CatalogKind, vocabulary};
+use super::stores::warehouse;
+use super::{CatalogConfig, CatalogKind, stores, vocabulary};
 
 /// Properties beside `type`, `name`, `uri` and `warehouse`: PyIceberg's names, and whether the value is a secret.
 const PROPERTIES: &[(&str, bool)] = &[];
@@ -31,17 +32,20 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        if PROPERTIES.iter().any(|(known, _)| *known == name) {
+        if known().any(|known| known == name) {
             found.extend(value.property().map(|text| (name, text)));
         } else {
-            let known = PROPERTIES.iter().map(|(known, _)| *known);
-            match nearest(&name, known) {
+            match nearest(&name, known()) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.line),
             }
         }
     }
     found
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    PROPERTIES.iter().chain(stores::PROPERTIES).map(|(known, _)| *known)
 }
 
 fn catalog_uri(uri: &str) -> Result<String, String> {
@@ -58,34 +62,4 @@ fn catalog_uri(uri: &str) -> Result<String, String> {
             Err(String::from("must begin with sqlite://, the only database today; write \"sqlite:///absolute/path/catalog.db\""))
         }
     }
-}
-
-/// A URI under which Iceberg finds the files from any directory.
-fn warehouse(place: &str) -> Result<String, String> {
-    if place.contains('?')
-        || place.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
-    {
-        // The value is not repeated: it can hold a key or a password.
-        return Err(String::from(
-            "holds a `?` or, before its path, a `@`; keys and passwords have no place in it, as tables keep it",
-        ));
-    }
-    let path = match place.strip_prefix("file:") {
-        None if place.starts_with('/') => place,
-        Some(rest) if rest.starts_with("///") => &rest[2..],
-        Some(rest) if rest.starts_with('/') && !rest.starts_with("//") => rest,
-        Some(_) => return Err(format!("\"{place}\" has no absolute path; write \"file:///absolute/path\"")),
-        None if place.contains("://") => {
-            return Err(format!("\"{place}\" is not a local place, the only kind today; write \"file:///absolute/path\""));
-        }
-        None => {
-            return Err(format!("\"{place}\" is a relative path; write \"file://${{PWD}}/{}\"", place.trim_start_matches("./")));
-        }
-    };
-    let path = path.trim_end_matches('/');
-    if path.is_empty() {
-        return Err(format!("\"{place}\" is the root of the file system; name a folder in it"));
-    }
-    // `file:/a` keeps its spelling: paths are compared exactly as manifests hold them.
-    Ok(if place.starts_with("file:/") && !place.starts_with("file://") { format!("file:{path}") } else { format!("file://{path}") })
 }

@@ -11,6 +11,7 @@ mod nearest;
 mod properties;
 mod reader;
 mod sections;
+mod stores;
 mod table;
 mod transforms;
 mod types;

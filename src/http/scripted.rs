@@ -106,7 +106,11 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, script: &Script) -> std::io:
             reply = *then;
         }
         let Reply::Answer(status, headers, body) = reply else { return Ok(()) };
-        let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+        let mut text = format!("HTTP/1.1 {status} Scripted\r\n");
+        // An answer to HEAD names the length of a body that it has not.
+        if !headers.iter().any(|(name, _)| name == "content-length") {
+            text.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }

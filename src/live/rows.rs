@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use iceberg::spec::{DataFile, DataFileFormat, Literal, Transform};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
@@ -264,7 +264,12 @@ impl AsyncFileReader for Source {
             return async move { Ok(held) }.boxed();
         }
         self.bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
-        async move { Ok(self.client.get_range(&self.path, range).await?) }.boxed()
+        async move {
+            // A store may fetch one large range in pieces.
+            let found = self.client.get_ranges(&self.path, &[range]).await?;
+            Ok(found.into_iter().next().unwrap_or_default())
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {

@@ -1,4 +1,4 @@
-//! Counts requests and bytes on their way to one client.
+//! Counts requests and bytes: of stores behind HTTP as they go out ([`super::wire`]), of the others on their way to the client.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use object_store::{
 };
 use serde::Serialize;
 
-/// Requests made to storage. What a client retries by itself counts once.
+/// Requests made to storage, each try of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
     /// Reads of files or ranges of files.
@@ -32,6 +32,18 @@ pub struct Requests {
     pub bytes_read: u64,
     /// Bytes handed over.
     pub bytes_written: u64,
+    /// Requests without an answer, or with one that asks to try again later: 408, 429, 5xx.
+    pub failed: u64,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Get,
+    Put,
+    Delete,
+    List,
+    Head,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +55,7 @@ pub(super) struct Counts {
     head: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl Counts {
@@ -55,7 +68,31 @@ impl Counts {
             head: self.head.load(Ordering::Relaxed),
             bytes_read: self.bytes_read.load(Ordering::Relaxed),
             bytes_written: self.bytes_written.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
         }
+    }
+
+    /// A request over HTTP, and what it carries.
+    pub(super) fn sent(&self, kind: Kind, bytes: u64) {
+        let count = match kind {
+            Kind::Get => &self.get,
+            Kind::Put => &self.put,
+            Kind::Delete => &self.delete,
+            Kind::List => &self.list,
+            Kind::Head => &self.head,
+        };
+        add(count, 1);
+        if kind == Kind::Put {
+            add(&self.bytes_written, bytes);
+        }
+    }
+
+    pub(super) fn received(&self, bytes: u64) {
+        add(&self.bytes_read, bytes);
+    }
+
+    pub(super) fn failed(&self) {
+        add(&self.failed, 1);
     }
 
     fn wrote(&self, payload: &PutPayload) {
@@ -72,6 +109,7 @@ pub(super) fn metered(inner: Arc<dyn ObjectStore>, counts: Arc<Counts>) -> Arc<d
     Arc::new(Metered { inner, counts })
 }
 
+/// The local disk, or a client that someone brought.
 #[derive(Debug)]
 struct Metered {
     inner: Arc<dyn ObjectStore>,

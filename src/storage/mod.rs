@@ -1,19 +1,29 @@
 //! Opens, reads, writes and lists files by the location strings that catalogs, metadata files and manifests hold.
 //!
-//! The only room that touches `object_store`: one client per bucket (one for the local disk), opened when first needed, shared by
-//! all clones, every request counted. Never normalises a location that is handed on: two spellings of one file stay two strings,
+//! The only room that touches `object_store`: one client per bucket (one for the local disk), whichever scheme spells it, opened
+//! when first needed, shared by all clones, every request counted. Never normalises a location that is handed on: two spellings of one file stay two strings,
 //! because delete files point at data files by exact string. Never overwrites: a name that exists is an error. What is written is
 //! durable (on disk: file and directory synced) before the call that wrote it returns.
 
+mod azure;
+mod client;
 mod disk;
+mod fault;
 mod file_io;
+mod gcs;
 mod meter;
+mod place;
+mod remote;
+mod s3;
 mod upload;
+mod vended;
+mod wire;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -21,27 +31,46 @@ use futures::TryStreamExt;
 use iceberg::io::{FileIO, FileIOBuilder};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
-use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
+use client::Properties;
 pub(crate) use disk::make_directory;
+pub(crate) use fault::{failed, is_damage};
 pub use meter::Requests;
+use place::{Root, parse_key, split};
 pub(crate) use upload::Upload;
+use vended::Lease;
+pub use vended::{Refresh, Vended};
 
-use crate::error::{BoxError, Error, Result};
+use crate::error::{Error, Result};
+
+/// How long the end of a run waits for uploads that are taken back.
+const WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// All storage of one process. Clones share clients and counts.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Store {
-    // Iceberg wants a storage that can be sent elsewhere; one that arrives there opens its own clients.
+    // Iceberg wants a storage that can be sent elsewhere; one that arrives there opens its own clients, without any secret.
     #[serde(skip)]
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+/// A root and, where a catalog vended credentials, the number of the table and the prefix.
+type ClientName = (Root, Option<(usize, String)>);
+
+#[derive(Default)]
 struct Shared {
-    opened: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
+    properties: Properties,
+    opened: Mutex<BTreeMap<ClientName, Arc<dyn ObjectStore>>>,
+    leases: Mutex<Vec<Arc<Lease>>>,
     counts: Arc<meter::Counts>,
+    aborting: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("properties", &self.shared.properties).finish_non_exhaustive()
+    }
 }
 
 /// One file of a listing.
@@ -56,18 +85,34 @@ pub(crate) struct Listed {
 }
 
 impl Store {
-    /// With nothing opened yet.
+    /// Without properties, which the local disk needs none of. Nothing is opened yet.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// One that opens every location under `root` (`file`: the local disk) through `client`. Tests put faults behind it; a program
-    /// that embeds a job brings a client of its own.
-    pub fn over(root: &str, client: Arc<dyn ObjectStore>) -> Self {
+    /// With the properties of a catalog's stores, in plain text. Nothing is opened yet.
+    pub(crate) fn with(properties: BTreeMap<String, String>) -> Self {
+        Self { shared: Arc::new(Shared { properties: Properties(properties), ..Shared::default() }) }
+    }
+
+    /// One that opens every local location through `client`. Tests put faults behind it; a program that embeds a job brings a
+    /// client of its own.
+    pub fn over(client: Arc<dyn ObjectStore>) -> Self {
         let store = Self::new();
         let client = meter::metered(client, Arc::clone(&store.shared.counts));
-        store.shared.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(root.to_owned(), client);
+        locked(&store.shared.opened).insert((Root::Disk, None), client);
         store
+    }
+
+    /// Takes what a catalog vends for the table at a location: used, from now on, for every location below one of the prefixes. Where
+    /// several tables have such a prefix, that of the table in which the location lies counts, then the longest. `refresh` is asked before what was vended
+    /// expires, and when a store calls it expired. Vending again for the same table replaces what was vended before.
+    pub fn vend(&self, table: &str, vended: Vec<Vended>, refresh: Refresh) {
+        let mut leases = locked(&self.shared.leases);
+        match leases.iter().find(|lease| lease.is_of(table)) {
+            Some(lease) => lease.renew(vended, refresh),
+            None => leases.push(Arc::new(Lease::new(table, vended, refresh))),
+        }
     }
 
     /// The same clients as Iceberg's `FileIO`. Its writes fail, too, where the name exists.
@@ -75,17 +120,35 @@ impl Store {
         FileIOBuilder::new(Arc::new(self.clone())).build()
     }
 
-    /// The client and the path in it for a location in any spelling: `file:/x`, `file:///x`, `file://localhost/x`, `/x`.
+    /// The client and the path in it for a location in any spelling: `file:/x`, `file:///x`, `file://localhost/x`, `/x`,
+    /// `s3://bucket/x`, `s3a://bucket/x`.
     pub(crate) fn object(&self, location: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let (root, key) = split(location)?;
-        let path = parse_key(location, root, key)?;
-        let mut opened = self.shared.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = opened.get(root) {
+        let path = parse_key(location, &root, key)?;
+        let lease = if root == Root::Disk { None } else { self.lease(location) };
+        let name = (root, lease.as_ref().map(|(at, _, prefix)| (*at, prefix.clone())));
+        let mut opened = locked(&self.shared.opened);
+        if let Some(client) = opened.get(&name) {
             return Ok((Arc::clone(client), path));
         }
-        let client = meter::metered(open(root)?, Arc::clone(&self.shared.counts));
-        opened.insert(root.to_owned(), Arc::clone(&client));
+        let counts = &self.shared.counts;
+        let client: Arc<dyn ObjectStore> = match &name.0 {
+            Root::Disk => meter::metered(Arc::new(disk::Disk::default()), Arc::clone(counts)),
+            root => {
+                let lease = lease.map(|(_, lease, prefix)| (lease, prefix));
+                Arc::new(client::open(root, &self.shared.properties, lease, counts)?)
+            }
+        };
+        opened.insert(name, Arc::clone(&client));
         Ok((client, path))
+    }
+
+    /// What was vended for a location: its number, itself, and the prefix.
+    fn lease(&self, location: &str) -> Option<(usize, Arc<Lease>, String)> {
+        let leases = locked(&self.shared.leases);
+        let fitting = leases.iter().enumerate().filter_map(|(at, lease)| Some((at, lease, lease.fit(location)?)));
+        let (at, lease, (_, _, prefix)) = fitting.max_by_key(|(_, _, (inside, length, _))| (*inside, *length))?;
+        Some((at, Arc::clone(lease), prefix))
     }
 
     /// Content of a whole file.
@@ -136,7 +199,16 @@ impl Store {
     /// Begins a new file of any size, in bounded memory. Nothing is kept unless [`Upload::finish`] answers.
     pub(crate) fn writer(&self, location: &str) -> Result<Upload> {
         let (client, path) = self.object(location)?;
-        Ok(Upload::new(location.to_owned(), client, path))
+        Ok(Upload::new(location.to_owned(), client, path, self.clone()))
+    }
+
+    /// Waits a while for what dropped uploads still take back. Parts of an upload that is neither ended nor taken back cost money
+    /// until a rule of the bucket removes them.
+    pub(crate) async fn wind_down(&self) {
+        let aborting = std::mem::take(&mut *locked(&self.shared.aborting));
+        if tokio::time::timeout(WIND_DOWN, futures::future::join_all(aborting)).await.is_err() {
+            tracing::warn!("parts of unfinished files stay in the store; a lifecycle rule for incomplete uploads removes them");
+        }
     }
 
     /// Deletes a file. One that is not there is as good as deleted.
@@ -150,11 +222,13 @@ impl Store {
 
     /// Every file below a folder, in no order; empty where there is no such folder.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        let (client, path) = self.object(prefix)?;
         let folder = prefix.trim_end_matches('/');
+        let (client, path) = self.object(if folder.is_empty() { prefix } else { folder })?;
         let skip = path.as_ref().len();
         let found: Result<Vec<_>, _> = client
             .list(Some(&path))
+            // The empty object with which other programs mark a folder.
+            .try_filter(|meta| std::future::ready(meta.location != path))
             .map_ok(|meta| Listed {
                 location: format!("{folder}/{}", meta.location.as_ref()[skip..].trim_start_matches('/')),
                 size: meta.size,
@@ -171,141 +245,9 @@ impl Store {
     }
 }
 
-/// Splits a location into the root that has a client of its own (`file`, later `s3://bucket`) and the key in it.
-fn split(location: &str) -> Result<(&str, &str)> {
-    let local = if let Some(rest) = location.strip_prefix("file:") {
-        match rest.strip_prefix("//") {
-            Some(authority) => authority.strip_prefix("localhost").unwrap_or(authority),
-            None => rest,
-        }
-    } else if let Some((scheme, _)) = location.split_once("://") {
-        return Err(Error::setup(
-            format!("no storage for `{scheme}://` is built in: `{location}`"),
-            "tidegate opens local files (`file:///path`); object stores are not supported yet",
-        ));
-    } else {
-        location
-    };
-    if local.starts_with('/') {
-        return Ok(("file", local));
-    }
-    Err(Error::setup(
-        format!("`{location}` is not an absolute location"),
-        "write it as `file:///absolute/path`; a host other than `localhost` cannot be opened",
-    ))
-}
-
-/// The path of a key, character for character: nothing in it is encoded or decoded.
-fn parse_key(location: &str, root: &str, key: &str) -> Result<Path> {
-    let unusable = |e: object_store::path::Error| {
-        Error::setup(format!("location `{location}` cannot be opened: {e}"), "`.`, `..` and control characters have no place in it")
-    };
-    if root == "file" && key.contains("//") {
-        // On a disk empty segments mean nothing; in a bucket they are part of the name.
-        let segments: Vec<_> = key.split('/').filter(|segment| !segment.is_empty()).collect();
-        return Path::parse(segments.join("/")).map_err(unusable);
-    }
-    Path::parse(key).map_err(unusable)
-}
-
-fn open(root: &str) -> Result<Arc<dyn ObjectStore>> {
-    match root {
-        "file" => Ok(Arc::new(disk::Disk::default())),
-        _ => Err(Error::broken(format!("no client for storage root `{root}`"))),
-    }
-}
-
-/// Turns what a storage, or a library that reads through one, says into an error that says who acts: looks through all causes for
-/// a refused permission (77), a missing or damaged file (78), a missing folder (78), a name that exists (101); anything else is temporary (75).
-pub(crate) fn failed(doing: impl FnOnce() -> String, source: impl Into<BoxError>) -> Error {
-    let source = source.into();
-    match fault(source.as_ref()) {
-        Fault::Denied => Error::Denied { doing: doing(), source },
-        Fault::Exists => Error::broken(format!("could not {}: a file of this name exists, and no two runs share a name", doing())),
-        Fault::Missing => Error::setup(
-            format!("could not {}: it does not exist", doing()),
-            "the table names a file that is gone; restore it, or roll the table back to a snapshot without it",
-        ),
-        Fault::NoFolder => Error::setup(
-            format!("could not {}: a part of its path is no folder but a file", doing()),
-            "is the path right? move the file away, or choose another place",
-        ),
-        Fault::Damaged => Error::Damaged { doing: doing(), source },
-        Fault::Setup(what, hint) => Error::Setup { what, hint },
-        Fault::Temporary => Error::Unavailable { doing: doing(), source },
-    }
-}
-
-/// Whether an error comes from what a file holds, so that trying again cannot help: it was read, and is not what it should be.
-pub(crate) fn is_damage(error: &Error) -> bool {
-    let source = match error {
-        Error::Refused { .. } | Error::Damaged { .. } => return true,
-        Error::Unavailable { source, .. } => source,
-        _ => return false,
-    };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
-    let mut content = false;
-    while let Some(error) = cause {
-        if error.is::<object_store::Error>() {
-            return false;
-        }
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::Other)
-        {
-            return false;
-        }
-        content |= error.is::<ParquetError>() || error.is::<iceberg::Error>();
-        cause = error.source();
-    }
-    content
-}
-
-enum Fault {
-    Denied,
-    Exists,
-    Missing,
-    NoFolder,
-    Damaged,
-    Setup(String, String),
-    Temporary,
-}
-
-fn fault(error: &(dyn std::error::Error + 'static)) -> Fault {
-    let mut cause = Some(error);
-    let mut damaged = false;
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<Error>() {
-            match error {
-                Error::Denied { .. } => return Fault::Denied,
-                Error::Setup { what, hint } => return Fault::Setup(what.clone(), hint.clone()),
-                _ => {}
-            }
-        } else if let Some(error) = error.downcast_ref::<object_store::Error>() {
-            match error {
-                object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => return Fault::Denied,
-                object_store::Error::NotFound { .. } => return Fault::Missing,
-                object_store::Error::AlreadyExists { .. } => return Fault::Exists,
-                _ => {}
-            }
-        } else if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            match error.kind() {
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => return Fault::Denied,
-                ErrorKind::NotFound => return Fault::Missing,
-                ErrorKind::NotADirectory => return Fault::NoFolder,
-                ErrorKind::AlreadyExists => return Fault::Exists,
-                _ => {}
-            }
-        }
-        // Trying again reads the same bytes; what a store says beneath it counts for more.
-        match error.downcast_ref::<ParquetError>() {
-            Some(ParquetError::External(_)) => damaged = false,
-            Some(_) => damaged = true,
-            None => {}
-        }
-        damaged |= error.downcast_ref::<iceberg::Error>().is_some_and(|error| error.kind() == iceberg::ErrorKind::DataInvalid);
-        cause = error.source();
-    }
-    if damaged { Fault::Damaged } else { Fault::Temporary }
+/// What another thread left when it panicked is as good as ever: nothing is changed in steps.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

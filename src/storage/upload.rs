@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::task::JoinSet;
 
-use super::failed;
+use super::{Store, failed, locked};
 use crate::error::{Error, Result};
 
 /// Large enough that a 512 MiB file has 64 parts, small enough that the parts in flight stay below 50 MiB. S3 wants at least 5 MiB.
@@ -28,10 +28,11 @@ pub(crate) struct Upload {
     parts: Option<Box<dyn MultipartUpload>>,
     in_flight: JoinSet<object_store::Result<()>>,
     finished: bool,
+    store: Store,
 }
 
 impl Upload {
-    pub(super) fn new(location: String, client: Arc<dyn ObjectStore>, path: Path) -> Self {
+    pub(super) fn new(location: String, client: Arc<dyn ObjectStore>, path: Path, store: Store) -> Self {
         Self {
             location,
             client,
@@ -42,6 +43,7 @@ impl Upload {
             parts: None,
             in_flight: JoinSet::new(),
             finished: false,
+            store,
         }
     }
 
@@ -84,6 +86,7 @@ impl Upload {
         let parts = self.parts.as_mut().expect("there are parts");
         let completed = parts.complete().await;
         completed.map_err(|e| self.failed(e))?;
+        self.parts = None;
         Ok(self.written)
     }
 
@@ -112,5 +115,22 @@ impl Upload {
 
     fn failed(&self, error: object_store::Error) -> Error {
         failed(|| format!("write `{}`", self.location), error)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut parts) = self.parts.take() else { return };
+        // Nothing can be awaited here; the end of the run waits for it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (location, mut in_flight) = (std::mem::take(&mut self.location), std::mem::take(&mut self.in_flight));
+        let abort = runtime.spawn(async move {
+            // A part that arrives after the end would stay.
+            in_flight.shutdown().await;
+            if let Err(error) = parts.abort().await {
+                tracing::warn!(location, %error, "parts of an unfinished file stay in the store");
+            }
+        });
+        locked(&self.store.shared.aborting).push(abort);
     }
 }

@@ -271,7 +271,7 @@ impl DataWriter {
         }
         let metadata = &self.target.metadata;
         let folder = folder(metadata, metadata.default_partition_spec(), &piece.partition);
-        let location = self.target.location(&folder, ".parquet");
+        let location = self.target.location(&folder, ".parquet")?;
         let columns = if lineage { &self.lineage } else { &self.plain };
         let index = self.target.index.as_ref().map(|spec| Builder::new(spec, &location, &columns.arrow)).transpose()?;
         let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet), index)?;

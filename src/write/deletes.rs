@@ -37,7 +37,7 @@ pub(crate) async fn write_position_deletes(target: &WriteTarget, deletes: &FileD
     }
     deletes.check()?;
     let spec = target.spec(deletes.spec_id)?;
-    let location = target.location(&folder(&target.metadata, spec, deletes.data_file.partition()), "-deletes.parquet");
+    let location = target.location(&folder(&target.metadata, spec, deletes.data_file.partition()), "-deletes.parquet")?;
     let properties = Settings::of(&target.metadata)?.delete_writer();
     let (path, rows) = (deletes.data_file.file_path().to_owned(), deletes.positions.clone());
     let (bytes, footer) = joined(tokio::task::spawn_blocking(move || encoded(&path, &rows, properties)).await)??;

@@ -46,9 +46,9 @@ pub(crate) struct WriteTarget {
 }
 
 impl WriteTarget {
-    /// Location of a new file in a folder (empty, or ending in `/`) below the data root.
-    fn location(&self, folder: &str, suffix: &str) -> String {
-        format!("{}/{folder}{}", names::data_root(&self.metadata), self.names.next(suffix))
+    /// Location of a new file of a partition, whose folder is empty or ends in `/`.
+    fn location(&self, folder: &str, suffix: &str) -> Result<String> {
+        names::data_location(&self.metadata, folder, &self.names.next(suffix))
     }
 
     /// Partition of the deletes' data file in the types that its spec has today: a promoted column was narrower in its time.

@@ -41,7 +41,7 @@ pub(crate) async fn write_vectors(target: &WriteTarget, deletes: &[FileDeletes<'
     }
     let (file, spans) = joined(tokio::task::spawn_blocking(move || puffin(vectors)).await)??;
     let size = u64::try_from(file.len()).expect("a length fits u64");
-    let location = target.location("", "-deletes.puffin");
+    let location = target.location("", "-deletes.puffin")?;
     target.store.create(&location, file).await?;
     deletes.iter().zip(spans).map(|(deletes, span)| describe(&location, size, deletes, target.partition(deletes)?, span)).collect()
 }

@@ -68,6 +68,9 @@ class Warehouse:
             (location,) = connection.execute(query, (self.catalog, namespace, table)).fetchone()
         return location.removeprefix("file:").replace("///", "/", 1)
 
+    def open_in_duckdb(self, connection):
+        """Local files need nothing."""
+
     def sql(self, statement):
         return self.spark.sql(statement).toArrow().to_pylist()
 
@@ -79,13 +82,15 @@ def pyiceberg(warehouse, name, columns):
 def duck(warehouse, name, columns):
     listed = ", ".join(f'"{c}"' for c in columns)
     scan = f"iceberg_scan('{warehouse.metadata_location(name)}')"
-    return duckdb_connection().sql(f"SELECT {listed} FROM {scan}").to_arrow_table()
+    connection = duckdb_connection()
+    warehouse.open_in_duckdb(connection)
+    return connection.sql(f"SELECT {listed} FROM {scan}").to_arrow_table()
 
 
 @cache
 def duckdb_connection():
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
-    for extension in ("avro", "iceberg"):
+    for extension in ("avro", "httpfs", "iceberg"):
         load_shipped(connection, extension)
     connection.execute("SET TimeZone = 'UTC'")
     return connection

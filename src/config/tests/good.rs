@@ -235,7 +235,7 @@ fn start_can_be_a_word_a_time_or_offsets() {
 }
 
 #[test]
-fn a_warehouse_is_a_file_uri_or_an_absolute_path() {
+fn a_warehouse_is_a_place_that_can_be_opened() {
     for (given, expected) in [
         ("file:///w", "file:///w"),
         ("file:///w/x/", "file:///w/x"),
@@ -243,6 +243,10 @@ fn a_warehouse_is_a_file_uri_or_an_absolute_path() {
         ("/w", "file:///w"),
         ("file://${PWD}/w", "file:///home/me/w"),
         ("${PWD}/w", "file:///home/me/w"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3a://bucket/w/", "s3a://bucket/w"),
+        ("gs://bucket/w", "gs://bucket/w"),
+        ("abfss://container@account.dfs.core.windows.net/w", "abfss://container@account.dfs.core.windows.net/w"),
     ] {
         let warehouse = parse(&small("file:///w", given)).catalog.warehouse;
         assert_eq!(warehouse, expected, "{given}");

@@ -15,7 +15,7 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
         [catalog]
         type = "rest"
         uri = "postgres://db"
-        warehouse = "s3://bucket"
+        warehouse = "hdfs://name/w"
         [table]
         name = "articles"
         columns = [{ name = "id", type = "strng" }]
@@ -34,7 +34,7 @@ fn mistakes_come_all_at_once_in_the_order_of_the_file() {
     line 9: `enable.auto.commit` cannot be set in [kafka]: offsets are kept in the table and nowhere else
     line 11: `catalog.type`: "rest" is not built yet; the only catalog today is "sql"
     line 12: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db"
-    line 13: `catalog.warehouse`: "s3://bucket" is not a local place, the only kind today; write "file:///absolute/path"
+    line 13: `catalog.warehouse`: "hdfs://name/w" is of no kind that can be opened; known are file, s3, s3a, s3n, gs, abfs, abfss, wasb, wasbs
     line 15: `table.name`: `articles` is not a table name; write it with its namespace, as in `news.articles`
     line 16: `table.columns.type`: unknown type `strng`; did you mean `string`?
     line 18: `limits.max_duration`: unknown unit `mins` in "10 mins"; did you mean `min`?
@@ -166,7 +166,8 @@ fn wrong_places() {
     insta::assert_snapshot!(mistakes(&small("news.articles", "news..articles")), @"line 13: `table.name`: `news..articles` is not a table name; write it with its namespace, as in `news.articles`");
     insta::assert_snapshot!(mistakes(&small("file:///w", "warehouse")), @r#"line 10: `catalog.warehouse`: "warehouse" is a relative path; write "file://${PWD}/warehouse""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "file://warehouse")), @r#"line 10: `catalog.warehouse`: "file://warehouse" has no absolute path; write "file:///absolute/path""#);
-    insta::assert_snapshot!(mistakes(&small("file:///w", "s3://bucket/x")), @r#"line 10: `catalog.warehouse`: "s3://bucket/x" is not a local place, the only kind today; write "file:///absolute/path""#);
+    insta::assert_snapshot!(mistakes(&small("file:///w", "hdfs://name/x")), @r#"line 10: `catalog.warehouse`: "hdfs://name/x" is of no kind that can be opened; known are file, s3, s3a, s3n, gs, abfs, abfss, wasb, wasbs"#);
+    insta::assert_snapshot!(mistakes(&small("file:///w", "s3:///x")), @r#"line 10: `catalog.warehouse`: "s3:///x" names no bucket; write "s3://bucket/path""#);
     insta::assert_snapshot!(mistakes(&small("file:///w", "/")), @r#"line 10: `catalog.warehouse`: "/" is the root of the file system; name a folder in it"#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite:w.db")), @r#"line 9: `catalog.uri`: must begin with sqlite://, the only database today; write "sqlite:///absolute/path/catalog.db""#);
     insta::assert_snapshot!(mistakes(&small("sqlite:///w/catalog.db", "sqlite://")), @r#"line 9: `catalog.uri`: a file is missing; write "sqlite:///absolute/path/catalog.db""#);

@@ -371,12 +371,12 @@ fn another_database() {
 
 #[test]
 fn a_warehouse_elsewhere() {
-    assert_snapshot!(mistaken("file://", "s3://"), @r#"
+    assert_snapshot!(mistaken("file://", "hdfs://"), @r#"
     exit code: 78
     ----- stdout -----
     ----- stderr -----
     error: job file `job.toml` is not usable
-      line 9: `catalog.warehouse`: "s3://[DIR]/warehouse" is not a local place, the only kind today; write "file:///absolute/path"
+      line 9: `catalog.warehouse`: "hdfs://[DIR]/warehouse" is of no kind that can be opened; known are file, s3, s3a, s3n, gs, abfs, abfss, wasb, wasbs
     "#);
 }
 

@@ -98,7 +98,7 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(actor: &Arc<Actor>) -> Self {
-        let store = Store::over("file", Arc::new(Objects(Arc::clone(actor))));
+        let store = Store::over(Arc::new(Objects(Arc::clone(actor))));
         Self { actor: Arc::clone(actor), store, known: Mutex::default() }
     }
 

@@ -164,7 +164,7 @@ fn job_of(snapshot: &Snapshot) -> Option<&String> {
 impl<'a> Hands<'a> {
     fn take(world: &'a World, reader: &'a Reader, table: &'static str) -> Option<Self> {
         let head = world.heads.lock().unwrap().head(table).cloned()?;
-        let store = Store::over("file", Arc::<object_store::memory::InMemory>::clone(&world.objects));
+        let store = Store::over(Arc::<object_store::memory::InMemory>::clone(&world.objects));
         Some(Self { world, reader, table, location: head.location, metadata: head.metadata, store })
     }
 

@@ -60,7 +60,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(world: &World) -> Self {
-        let store = Store::over("file", Arc::<object_store::memory::InMemory>::clone(&world.objects));
+        let store = Store::over(Arc::<object_store::memory::InMemory>::clone(&world.objects));
         Self { store, files: Mutex::default(), tables: Mutex::default() }
     }
 
