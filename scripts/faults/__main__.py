@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "scripts")]
 
 from faults import mutants, strikes  # noqa: E402
-from faults.campaign import Campaign  # noqa: E402
+from faults.campaign import Campaign, Score  # noqa: E402
 from faults.context import Context  # noqa: E402
 from faults.process import AFTER, PHASES  # noqa: E402
 from faults.spark_loops import Loops  # noqa: E402
@@ -106,13 +106,23 @@ def campaigns(context, options):
     context.clean_and_look()
     context.say(f"clean, and Spark's look: {time.monotonic() - began:.0f} s")
     if not options.quick:
+        # What a mutant's build breaks must not take this away.
+        context.say(table(scores, caught, context.cleaned))
         for mutant in mutants.MUTANTS:
-            if not re.search(options.only or "", mutant.campaign.name):
-                continue
-            context.binary = mutants.build(mutant, context.directory, BIN)
-            caught.append((mutant, timed(context, mutant.campaign, mutant.campaign.runs, until_noticed=True)))
-            context.unseen.clear()
+            if re.search(options.only or "", mutant.campaign.name):
+                caught.append((mutant, hunted(context, mutant)))
     return scores, caught
+
+
+def hunted(context, mutant):
+    """The score of a mutant's campaign, which ends when it is noticed."""
+    try:
+        context.binary = mutants.build(mutant, context.directory, BIN)
+    except (AssertionError, OSError) as error:
+        return Score(mutant.campaign.name, problems=[str(error)[-3000:]])
+    score = timed(context, mutant.campaign, mutant.campaign.runs, until_noticed=True)
+    context.unseen.clear()
+    return score
 
 
 def timed(context, campaign, runs, **how):
@@ -137,7 +147,9 @@ def judge(scores, caught, cleaned, options):
         failures += [f"phase `{phase}` was hit {n} times only" for phase, n in hits.items() if n < HITS_MIN]
     if scores and not sum(cleaned.values()):
         failures.append("no run left an orphan: `clean` was not tried")
-    failures += [f"not noticed: {mutant.name}" for mutant, score in caught if not score.noticed()]
+    for mutant, score in caught:
+        if not score.noticed():
+            failures += [f"not noticed: {mutant.name}", *score.problems]
     return failures
 
 

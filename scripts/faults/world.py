@@ -64,7 +64,7 @@ class World:
         self.foreign = Counter()
         self.spark = None
         self.number = 0
-        self.peak = None
+        self.least = self.enough = None
         # A run that nothing disturbs takes about so long: learned from each recovery.
         self.usual_s = 0.5
         self.check_call("init")
@@ -101,17 +101,23 @@ class World:
         self.usual_s = run.seconds
         return None if code == 0 else f"{run.stderr_file}: exit {code}\n{run.tail()}"
 
-    def peak_bytes(self):
-        """The address space that a run needs, from one that has all it wants."""
-        if self.peak is None:
+    def memory_bytes(self):
+        """The least and the most address space to give a run that is to have too little.
+
+        The most is at first what one takes that has all it wants; then what the last one could do with, since
+        an allocator that is refused an arena makes do without. With less than the least, librdkafka cannot
+        start its threads, and waits for them for ever.
+        """
+        if self.enough is None:
             self.send()
-            run, self.peak = self.start(), 0
+            run, self.enough = self.start(), 0
             while run.child.poll() is None:
                 status = Path(f"/proc/{run.child.pid}/status").read_text()
                 peaks = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmPeak")]
-                self.peak = max(self.peak, *(1024 * peak for peak in peaks), 0)
+                self.enough = max(self.enough, *(1024 * peak for peak in peaks), 0)
                 time.sleep(0.002)
-        return self.peak
+            self.least = int(0.45 * self.enough)
+        return self.least, max(self.least, self.enough)
 
     def clean(self):
         """`clean` days after the last run; answers how many files it took, and what it did wrong.
