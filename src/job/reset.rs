@@ -127,7 +127,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// What the reset does to the table as it is now.
     async fn judge_reset(&self, options: &ResetOptions, table: &LoadedTable, names: &FileNames) -> Result<Judged> {
         let standing = self.standing(table, names).await?;
-        let bounds = tokio::task::block_in_place(|| self.source.bounds())?;
+        let bounds = self.bounds(true).await?;
         let at_time = match options.to {
             To::Time(millis) => tokio::task::block_in_place(|| self.source.offsets_at(millis))?,
             To::Earliest | To::Latest | To::Offsets(_) => Offsets::new(),
