@@ -24,6 +24,7 @@ use crate::reset::{Before, Move, To, may_repeat, moves};
 use crate::snapshot::{FileSet, set_property, snapshot_id};
 use crate::source::Source;
 use crate::state::{self, Look, State};
+use crate::table::fit::id_fields;
 
 /// What the user wants.
 #[derive(Debug, Clone)]
@@ -277,6 +278,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             end: at,
             skipped: BTreeMap::new(),
             leader_epochs: epochs.into_iter().filter(|(partition, _)| stays(partition)).collect(),
+            id: id_fields(self.config, table.metadata.current_schema()),
             watermark: options.watermark,
             event_time_id: state::event_time_id(self.config, table),
             max_event_time: BTreeMap::new(),
