@@ -42,6 +42,8 @@ pub struct Progress {
     pub skipped: BTreeMap<Partition, (Offset, Offset)>,
     /// Leader epoch of the record before each end, where known.
     pub leader_epochs: BTreeMap<Partition, i32>,
+    /// Field ids of `merge.id`, ascending; none in append mode, and where an earlier release wrote it.
+    pub id: Option<Vec<i32>>,
     /// Watermark in µs since the epoch; none before the first event time.
     pub watermark: Option<i64>,
     /// Field id of the column whose times these are: it stays when the column is renamed. None where the job names none.
@@ -131,6 +133,9 @@ impl Progress {
         if let Some(cluster_id) = &self.cluster_id {
             summary.insert("tidegate.cluster-id".into(), cluster_id.clone());
         }
+        if let Some(id) = &self.id {
+            summary.insert("tidegate.id".into(), json(id));
+        }
         if !self.skipped.is_empty() {
             summary.insert("tidegate.offsets.skipped".into(), json(&BTreeMap::from([(topic, &self.skipped)])));
         }
@@ -185,8 +190,9 @@ impl Progress {
             end: reader.of_topic("tidegate.offsets.end", |offset: &Offset| *offset >= 0)?,
             skipped: reader.optional_of_topic("tidegate.offsets.skipped", |&(from, to): &(Offset, Offset)| from >= 0 && to >= 0)?,
             leader_epochs: reader.optional_of_topic("tidegate.leader-epochs", |_| true)?,
+            id: reader.optional("tidegate.id")?,
             watermark: reader.optional_time("tidegate.watermark")?,
-            event_time_id: reader.optional_number("tidegate.event-time-id")?,
+            event_time_id: reader.optional("tidegate.event-time-id")?,
             max_event_time: times
                 .into_iter()
                 .map(|(p, t)| Some((p, micros(&t)?)))
@@ -195,10 +201,7 @@ impl Progress {
             planned_at: reader.optional_time("tidegate.planned-at")?.ok_or_else(|| reader.damaged("tidegate.planned-at"))?,
             run_id: reader.text("tidegate.run-id")?.to_owned(),
             counts: Counts::from_summary(summary),
-            rejects: match summary.get("tidegate.rejects") {
-                None => None,
-                Some(_) => Some(reader.json("tidegate.rejects")?),
-            },
+            rejects: reader.optional("tidegate.rejects")?,
             topic,
         };
         Ok(Some(progress))
@@ -347,12 +350,12 @@ impl Reader<'_> {
         self.text(key)?.parse().ok().filter(|number| *number < u64::MAX).ok_or_else(|| self.damaged(key))
     }
 
-    fn optional_number(&self, key: &str) -> Result<Option<i32>> {
-        self.summary.get(key).map(|text| text.parse().map_err(|_| self.damaged(key))).transpose()
-    }
-
     fn json<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<T> {
         serde_json::from_str(self.text(key)?).map_err(|_| self.damaged(key))
+    }
+
+    fn optional<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>> {
+        if self.summary.contains_key(key) { self.json(key).map(Some) } else { Ok(None) }
     }
 
     /// The only topic of an entry.
@@ -405,6 +408,7 @@ mod tests {
             offsets(),
             prop::collection::btree_map(0..9_i32, (0..99_i64, 99..199_i64), 0..3),
             prop::collection::btree_map(0..9_i32, 0..i32::MAX, 0..3),
+            prop::option::of(prop::collection::vec(1..9_i32, 1..3)),
         );
         let of_column = prop::option::of(any::<i32>());
         let times =
@@ -412,7 +416,7 @@ mod tests {
         let rest = (any::<bool>(), any::<[u32; 12]>(), prop::option::of((".{0,9}", any::<u64>(), prop::option::of(any::<i64>()))));
         (identity, positions, times, rest).prop_map(|(identity, positions, times, rest)| {
             let (job, epoch, batch, topic, topic_id, cluster_id) = identity;
-            let (start, end, skipped, leader_epochs) = positions;
+            let (start, end, skipped, leader_epochs, id) = positions;
             let (watermark, event_time_id, max_event_time, planned_at) = times;
             let n = rest.1.map(u64::from);
             Progress {
@@ -426,6 +430,7 @@ mod tests {
                 end,
                 skipped,
                 leader_epochs,
+                id,
                 watermark,
                 event_time_id,
                 max_event_time,

@@ -118,6 +118,8 @@ impl<C: Catalog> Rejects<'_, C> {
     pub(crate) async fn open_or_create(&self) -> Result<LoadedTable> {
         if let Some(table) = self.catalog.load(&self.ident).await? {
             fit(&table)?;
+            // Damage that is found before the main commit leaves nothing half done.
+            self.done(&table)?;
             return Ok(table);
         }
         let location = self.catalog.default_location(&self.ident);

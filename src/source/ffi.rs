@@ -98,7 +98,7 @@ impl Consumer {
             let records = NonNull::new(sys::rd_kafka_queue_get_consumer(client.as_ptr()));
             let topic = NonNull::new(sys::rd_kafka_topic_new(client.as_ptr(), topic_name.as_ptr(), ptr::null_mut()));
             if let (Some(records), Some(topic)) = (records, topic) {
-                let consumer = Self { client, records, topic, topic_name, listener: listener };
+                let consumer = Self { client, records, topic, topic_name, listener };
                 return consumer.log_in().map(|()| consumer);
             }
             let reason = text(sys::rd_kafka_err2str(sys::rd_kafka_last_error()));

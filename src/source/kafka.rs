@@ -56,6 +56,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const DOWN_MAX: Duration = Duration::from_secs(1);
 /// How long to go on once some broker did not believe us, or we it: enough for another one to answer.
 const REFUSED_MAX: Duration = Duration::from_secs(3);
+/// How long one request may wait for a partition's leader: a dead one never answers, and by then there may be another.
+const LEADER_MAX: Duration = Duration::from_secs(4);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
 /// The longest time that librdkafka gives a request.
@@ -304,23 +306,24 @@ impl<'a> Hope<'a> {
     }
 }
 
-impl Source for Kafka {
-    fn bounds(&self) -> Result<TopicBounds> {
+impl Kafka {
+    /// Bounds of the partitions that could be asked; where none could, why: an election may be over soon.
+    fn ask_bounds(&self) -> Result<Result<TopicBounds>> {
         let leaders = self.leaders()?;
         let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
         let Some(leader) = leaders.iter().find_map(|&(_, leader)| leader) else {
-            return Err(Error::unavailable(doing(), "no partition has a leader"));
+            return Ok(Err(Error::unavailable(doing(), "no partition has a leader")));
         };
         let led: Vec<_> = leaders.iter().filter_map(|&(partition, leader)| leader.and(Some(partition))).collect();
         let ask = |offset, isolation| {
             let asked: Vec<_> = led.iter().map(|&partition| (partition, offset)).collect();
-            self.list(&asked, isolation)
+            self.consumer.list_offsets(&asked, isolation, LEADER_MAX)
         };
         // All are on their way before the first is awaited.
         let earliest = ask(EARLIEST, Isolation::ReadUncommitted);
         let last_stable = ask(LATEST, Isolation::ReadCommitted);
         let high_watermark = ask(LATEST, Isolation::ReadUncommitted);
-        let id = self.consumer.topic_id(leader, ANSWER_MAX);
+        let id = self.consumer.topic_id(leader, LEADER_MAX);
         let (earliest, refused_1) = self.listed(&earliest)?;
         let (last_stable, refused_2) = self.listed(&last_stable)?;
         let (high_watermark, refused_3) = self.listed(&high_watermark)?;
@@ -333,20 +336,37 @@ impl Source for Kafka {
         let unanswered = partitions.values().filter(|bounds| bounds.is_none()).count();
         let refusal = refused_1.or(refused_2).or(refused_3);
         if unanswered == partitions.len() {
-            return Err(match refusal {
+            return Ok(Err(match refusal {
                 Some(failure) => self.explain(failure, &doing),
                 None => Error::unavailable(doing(), "no partition was answered for"),
-            });
+            }));
         }
         if unanswered > 0 {
             tracing::warn!(unanswered, ?refusal, "partitions whose leader could not be asked are left for a later run");
         }
-        Ok(TopicBounds {
-            topic: self.topic.clone(),
-            topic_id: self.topic_id(&id)?,
-            cluster_id: self.consumer.cluster_id(SLICE),
-            partitions,
-        })
+        let topic_id = match self.topic_id(&id) {
+            // Who was asked first may be gone; whoever leads a partition that was answered for is not.
+            Err(Error::Unavailable { .. }) => {
+                let answered = leaders.iter().find(|(partition, _)| partitions[partition].is_some());
+                let leader = answered.and_then(|&(_, leader)| leader).unwrap_or(leader);
+                self.topic_id(&self.consumer.topic_id(leader, ANSWER_MAX))?
+            }
+            asked => asked?,
+        };
+        Ok(Ok(TopicBounds { topic: self.topic.clone(), topic_id, cluster_id: self.consumer.cluster_id(SLICE), partitions }))
+    }
+}
+
+impl Source for Kafka {
+    fn bounds(&self) -> Result<TopicBounds> {
+        let asked = now();
+        loop {
+            match self.ask_bounds()? {
+                Ok(bounds) => return Ok(bounds),
+                Err(Error::Unavailable { .. }) if asked.elapsed() < ANSWER_MAX => std::thread::sleep(LOOK),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn offsets_at(&self, timestamp_ms: i64) -> Result<Offsets> {

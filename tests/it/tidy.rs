@@ -16,6 +16,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("clean", &["chrono", "futures", "iceberg", "serde_json"]),
     ("commands", &["chrono", "serde", "tokio"]),
     ("commands/caught", &["futures"]),
+    ("commands/check", &["serde", "tokio", "uuid"]),
     ("commit", &["futures", "iceberg", "serde_json"]),
     ("config", &["chrono", "iceberg", "strsim", "toml"]),
     ("counts", &["serde"]),

@@ -272,7 +272,7 @@ fn secrets_are_not_shown() {
 #[test]
 fn what_a_variable_holds_is_the_secret_and_never_the_name_of_a_place() {
     let kafka = |line: &str| {
-        let env = |name: &str| (name == "SECRET").then(|| String::from("env:hunter2"));
+        let env = |name: &str| (name == "SECRET").then(|| OsString::from("env:hunter2"));
         Config::parse(&small("topic =", &format!("{line}\ntopic =")), &env).unwrap().kafka
     };
     let password = |value: &str| kafka(&format!("\"sasl.password\" = \"{value}\""));

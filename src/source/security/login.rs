@@ -52,7 +52,7 @@ pub(in crate::source) struct Login {
 }
 
 enum From {
-    Server { http: HttpOptions, grant: ClientCredentials },
+    Server { http: HttpOptions, grant: Box<ClientCredentials> },
     Given(Secret),
     Aws { chain: Chain, region: String },
 }
@@ -98,7 +98,7 @@ impl Login {
         let ca = properties.get("https.ca.location").filter(|place| *place != "probe");
         let ca = ca.map(|path| Pem { property: "https.ca.location", path: path.into() });
         let http = HttpOptions { ca, connect_timeout: CONNECT_MAX, silence_max: TOKEN_MAX, ..HttpOptions::default() };
-        Ok(Self { from: From::Server { http, grant }, extensions })
+        Ok(Self { from: From::Server { http, grant: Box::new(grant) }, extensions })
     }
 
     /// By AWS credentials, as MSK takes them: the job's (`aws.access-key-id`, ..), or those of AWS's usual chain.
