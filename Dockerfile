@@ -1,8 +1,10 @@
 # The image of tidegate: one binary and the certificates of public authorities, on a system without anything else of ours.
-# It runs as an ordinary user and writes nothing to its own file system, so `readOnlyRootFilesystem: true` is fine.
+# It runs as an ordinary user and writes nothing to its own file system, so `readOnlyRootFilesystem: true` is fine; a local
+# warehouse, catalog database included, is the one path that has to be writable (tests/e2e/test_confined.py).
 #
 #   docker build -t tidegate .
-#   docker run --rm -v "$PWD/jobs:/work/jobs:ro" -e KAFKA_BOOTSTRAP_SERVERS=kafka:9092 tidegate run jobs/articles.toml
+#   docker run --rm --read-only -v "$PWD/jobs:/work/jobs:ro" -v "$PWD/warehouse:/work/warehouse" \
+#     -e KAFKA_BOOTSTRAP_SERVERS=kafka:9092 tidegate run jobs/articles.toml
 
 # The toolchain of rust-toolchain.toml, which is left outside so that rustup does not fetch lint tools into the image.
 ARG RUST_VERSION=1.95.0

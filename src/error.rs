@@ -85,7 +85,7 @@ pub enum Error {
     Denied {
         /// Present-tense verb and object.
         doing: String,
-        /// What the library said.
+        /// What the library said; an [`Advice`] where we know what to do about it.
         #[source]
         source: BoxError,
     },
@@ -141,10 +141,20 @@ impl Error {
             Self::CutShort { .. } => Some(
                 "what was committed stands, and the next run goes on from there; `tidegate status` shows how far that is".into(),
             ),
+            Self::Denied { source, .. } => source.downcast_ref().map(|Advice { hint, .. }| hint.clone()),
             Self::Broken { .. } => {
                 Some("this is a bug in tidegate; the table was left as it was; please report it with the log".into())
             }
             _ => None,
+        }
+    }
+
+    /// The cause and, where someone can do something, what: for a warning that says itself what did not happen.
+    pub fn cause(&self) -> String {
+        let cause = std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string);
+        match self {
+            Self::Denied { .. } => self.hint().map_or_else(|| cause.clone(), |hint| format!("{cause}; {hint}")),
+            _ => cause,
         }
     }
 
@@ -161,6 +171,11 @@ impl Error {
     /// A temporary failure with a message of ours as its cause (75).
     pub fn unavailable(doing: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::Unavailable { doing: doing.into(), source: source.into() }
+    }
+
+    /// Refused credentials or permissions (77), with what to do about it.
+    pub fn denied(doing: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Denied { doing: doing.into(), source: Advice { what: what.into(), hint: hint.into() }.into() }
     }
 
     /// A commit that was refused although the table did not change: what stands behind it says who acts next.
@@ -180,6 +195,16 @@ impl Error {
     pub fn broken(what: impl Into<String>) -> Self {
         Self::Broken { what: what.into() }
     }
+}
+
+/// A cause of which we know what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Advice {
+    /// What happened.
+    pub what: String,
+    /// What the reader of the message can do.
+    pub hint: String,
 }
 
 /// `?` always carries a verb: `.doing("load the table")` turns a library's error into one that says what was being done.

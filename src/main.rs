@@ -69,7 +69,7 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             answer(&cli.global, "reset", reset, |reset| reset.text())
         }
         Command::Check(args) => {
-            let check = async { Ok(commands::check::check(&read(&args.job)?, now_ms() * 1_000).await) };
+            let check = async { Ok(commands::check::check(&read(&args.job)?, new_run().id, now_ms() * 1_000).await) };
             judge(&cli.global, "check", caught(check).await.flatten(), |checked| (checked.exit_code, checked.text()))
         }
         Command::Verify(args) => {

@@ -3,6 +3,7 @@
 //! Pure: the run's UUID is drawn once at the edge and comes in as a value. What is recognised here may be deleted by `clean`, so
 //! a name counts as ours only if every part of it is right.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -63,13 +64,14 @@ pub(crate) enum OwnName {
 /// Whether a run of this job gave a file this name. A name of another job, or of anybody else, is none.
 pub(crate) fn own_name(name: &str, job: &str) -> Option<OwnName> {
     if let Some(stem) = name.strip_suffix(".metadata.json") {
-        let (version, id) = stem.strip_suffix(".gz").unwrap_or(stem).split_once('-')?;
-        let id = Uuid::try_parse(id).ok().filter(|_| digits(version, 5))?;
-        let ours = metadata_id(job, id) == id;
+        let (version, written) = stem.strip_suffix(".gz").unwrap_or(stem).split_once('-')?;
+        let id = Uuid::try_parse(written).ok()?;
+        // A UUID has other spellings too, in which no run writes it.
+        let ours = is_printed::<u64>(version, 5) && written == id.to_string() && metadata_id(job, id) == id;
         return version.parse().ok().filter(|_| ours).map(OwnName::Metadata);
     }
     let rest = match name.strip_prefix("snap-") {
-        Some(list) => list.split_once('-').filter(|(snapshot, _)| digits(snapshot, 1))?.1,
+        Some(list) => list.split_once('-').filter(|(snapshot, _)| is_printed::<i64>(snapshot, 1))?.1,
         None => name,
     };
     let rest = without_entropy(rest).strip_prefix("tidegate-")?.strip_prefix(job)?.strip_prefix('-')?;
@@ -79,15 +81,17 @@ pub(crate) fn own_name(name: &str, job: &str) -> Option<OwnName> {
     let (ordinal, purpose) = rest.split_once('-').map_or((rest, None), |(ordinal, purpose)| (ordinal, Some(purpose)));
     let right = run.len() == 32
         && run.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        && digits(attempt, 1)
-        && digits(ordinal, 5)
+        && is_printed::<u32>(attempt, 1)
+        && is_printed::<u32>(ordinal, 5)
         && purpose.is_none_or(|purpose| !purpose.is_empty() && purpose.bytes().all(|byte| byte.is_ascii_lowercase()))
         && matches!(extension, "parquet" | "puffin" | "avro");
     right.then_some(OwnName::Content)
 }
 
-fn digits(text: &str, least: usize) -> bool {
-    text.len() >= least && text.bytes().all(|byte| byte.is_ascii_digit())
+/// Whether this is a number of its type, as it is printed with at least so many digits.
+fn is_printed<N: FromStr>(text: &str, digits: usize) -> bool {
+    let padded = text.len() == digits || text.len() > digits && !text.starts_with('0');
+    padded && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<N>().is_ok()
 }
 
 /// The name without the bits that some tables put before it.
@@ -202,6 +206,11 @@ mod tests {
             "tidegate-a-b-0123456789abcdef0123456789abcdef-0-00001-copy of.parquet",
             "tidegate-a-b-0123456789abcdef0123456789abcdef-x-00001.parquet",
             "snap--tidegate-a-b-0123456789abcdef0123456789abcdef-0-00001.avro",
+            "tidegate-a-b-0123456789abcdef0123456789abcdef-00-00001.parquet",
+            "tidegate-a-b-0123456789abcdef0123456789abcdef-0-000001.parquet",
+            "tidegate-a-b-0123456789abcdef0123456789abcdef-4294967296-00001.parquet",
+            "snap-9223372036854775808-tidegate-a-b-0123456789abcdef0123456789abcdef-0-00001.avro",
+            "snap-07-tidegate-a-b-0123456789abcdef0123456789abcdef-0-00001.avro",
             "version-hint.text",
             "",
         ] {
@@ -259,6 +268,16 @@ mod tests {
         assert_eq!(own_name(&format!("01101000-{name}"), "j"), Some(OwnName::Content));
         assert_eq!(own_name(&format!("0110100-{name}"), "j"), None);
         assert_eq!(own_name(&format!("01101002-{name}"), "j"), None);
+    }
+
+    #[test]
+    fn another_spelling_of_a_metadata_files_name_is_nobodys() {
+        let id = metadata_id("a", RUN);
+        assert_eq!(own_name(&format!("00012-{id}.metadata.json"), "a"), Some(OwnName::Metadata(12)));
+        let (upper, simple, braced) = (id.to_string().to_uppercase(), id.simple(), id.braced());
+        for name in [format!("00012-{upper}"), format!("00012-{simple}"), format!("00012-{braced}"), format!("000012-{id}")] {
+            assert_eq!(own_name(&format!("{name}.metadata.json"), "a"), None, "{name}");
+        }
     }
 
     #[test]

@@ -294,6 +294,7 @@ mod tests {
             end: (0..).zip(end.iter().copied()).collect(),
             skipped: BTreeMap::new(),
             leader_epochs: BTreeMap::from([(0, 7)]),
+            id: None,
             watermark: None,
             event_time_id: None,
             max_event_time: BTreeMap::new(),

@@ -42,6 +42,8 @@ pub struct Progress {
     pub skipped: BTreeMap<Partition, (Offset, Offset)>,
     /// Leader epoch of the record before each end, where known.
     pub leader_epochs: BTreeMap<Partition, i32>,
+    /// Field ids of `merge.id`, ascending; none in append mode, and where an earlier release wrote it.
+    pub id: Option<Vec<i32>>,
     /// Watermark in µs since the epoch; none before the first event time.
     pub watermark: Option<i64>,
     /// Field id of the column whose times these are: it stays when the column is renamed. None where the job names none.
@@ -108,8 +110,6 @@ pub struct RejectsFile {
     pub size: u64,
 }
 
-type PerTopic<T> = BTreeMap<String, BTreeMap<Partition, T>>;
-
 impl Progress {
     /// The summary entries of the snapshot.
     pub fn encode(&self) -> BTreeMap<String, String> {
@@ -132,6 +132,9 @@ impl Progress {
         .into();
         if let Some(cluster_id) = &self.cluster_id {
             summary.insert("tidegate.cluster-id".into(), cluster_id.clone());
+        }
+        if let Some(id) = &self.id {
+            summary.insert("tidegate.id".into(), json(id));
         }
         if !self.skipped.is_empty() {
             summary.insert("tidegate.offsets.skipped".into(), json(&BTreeMap::from([(topic, &self.skipped)])));
@@ -160,7 +163,7 @@ impl Progress {
         if summary.get("tidegate.job").is_none_or(|name| name != job) {
             return Ok(None);
         }
-        let reader = Reader { summary };
+        let reader = Reader { summary, topic: "" };
         let version = reader.text("tidegate.version")?;
         if version != VERSION {
             return Err(Error::refused(
@@ -168,9 +171,9 @@ impl Progress {
                 "run the tidegate release that wrote it, or a newer one",
             ));
         }
-        let (topic, end) = reader.per_topic::<Offset>("tidegate.offsets.end")?;
-        let times: BTreeMap<Partition, String> = reader.optional_per_topic("tidegate.max-event-time")?;
-        let topic_ids: BTreeMap<String, Option<String>> = reader.json("tidegate.topics")?;
+        let (topic, topic_id) = reader.one_topic::<Option<String>>("tidegate.topics")?;
+        let reader = Reader { topic: &topic, ..reader };
+        let times: BTreeMap<Partition, String> = reader.optional_of_topic("tidegate.max-event-time", |_| true)?;
         let progress = Self {
             job: job.to_owned(),
             kind: match reader.text("tidegate.kind")? {
@@ -181,14 +184,15 @@ impl Progress {
             epoch: reader.number("tidegate.epoch")?,
             batch: reader.number("tidegate.batch")?,
             batch_id: reader.text("tidegate.batch-id")?.to_owned(),
-            topic_id: topic_ids.get(&topic).cloned().flatten(),
+            topic_id,
             cluster_id: summary.get("tidegate.cluster-id").cloned(),
-            start: reader.per_topic("tidegate.offsets.start")?.1,
-            end,
-            skipped: reader.optional_per_topic("tidegate.offsets.skipped")?,
-            leader_epochs: reader.optional_per_topic("tidegate.leader-epochs")?,
+            start: reader.of_topic("tidegate.offsets.start", |offset: &Offset| *offset >= 0)?,
+            end: reader.of_topic("tidegate.offsets.end", |offset: &Offset| *offset >= 0)?,
+            skipped: reader.optional_of_topic("tidegate.offsets.skipped", |&(from, to): &(Offset, Offset)| from >= 0 && to >= 0)?,
+            leader_epochs: reader.optional_of_topic("tidegate.leader-epochs", |_| true)?,
+            id: reader.optional("tidegate.id")?,
             watermark: reader.optional_time("tidegate.watermark")?,
-            event_time_id: reader.optional_number("tidegate.event-time-id")?,
+            event_time_id: reader.optional("tidegate.event-time-id")?,
             max_event_time: times
                 .into_iter()
                 .map(|(p, t)| Some((p, micros(&t)?)))
@@ -197,10 +201,7 @@ impl Progress {
             planned_at: reader.optional_time("tidegate.planned-at")?.ok_or_else(|| reader.damaged("tidegate.planned-at"))?,
             run_id: reader.text("tidegate.run-id")?.to_owned(),
             counts: Counts::from_summary(summary),
-            rejects: match summary.get("tidegate.rejects") {
-                None => None,
-                Some(_) => Some(reader.json("tidegate.rejects")?),
-            },
+            rejects: reader.optional("tidegate.rejects")?,
             topic,
         };
         Ok(Some(progress))
@@ -325,6 +326,8 @@ fn json(value: &impl Serialize) -> String {
 
 struct Reader<'a> {
     summary: &'a HashMap<String, String>,
+    /// The topic whose positions these are; empty until it is read.
+    topic: &'a str,
 }
 
 impl Reader<'_> {
@@ -342,28 +345,39 @@ impl Reader<'_> {
         self.summary.get(key).map(String::as_str).ok_or_else(|| self.damaged(key))
     }
 
+    /// A count that can be counted on from.
     fn number(&self, key: &str) -> Result<u64> {
-        self.text(key)?.parse().map_err(|_| self.damaged(key))
-    }
-
-    fn optional_number(&self, key: &str) -> Result<Option<i32>> {
-        self.summary.get(key).map(|text| text.parse().map_err(|_| self.damaged(key))).transpose()
+        self.text(key)?.parse().ok().filter(|number| *number < u64::MAX).ok_or_else(|| self.damaged(key))
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<T> {
         serde_json::from_str(self.text(key)?).map_err(|_| self.damaged(key))
     }
 
-    fn per_topic<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<(String, BTreeMap<Partition, T>)> {
-        let mut topics: PerTopic<T> = self.json(key)?;
-        match topics.pop_first() {
-            Some(only) if topics.is_empty() => Ok(only),
-            _ => Err(self.damaged(key)),
-        }
+    fn optional<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>> {
+        if self.summary.contains_key(key) { self.json(key).map(Some) } else { Ok(None) }
     }
 
-    fn optional_per_topic<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<BTreeMap<Partition, T>> {
-        if self.summary.contains_key(key) { Ok(self.per_topic(key)?.1) } else { Ok(BTreeMap::new()) }
+    /// The only topic of an entry.
+    fn one_topic<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<(String, T)> {
+        let mut topics: BTreeMap<String, T> = self.json(key)?;
+        topics.pop_first().filter(|_| topics.is_empty()).ok_or_else(|| self.damaged(key))
+    }
+
+    /// What an entry says of each partition. Numbers of another topic say nothing about this one, and to Kafka a negative offset
+    /// means the end of the log: both are damage.
+    fn of_topic<T: for<'de> Deserialize<'de>>(&self, key: &str, sound: impl Fn(&T) -> bool) -> Result<BTreeMap<Partition, T>> {
+        let (topic, partitions): (_, BTreeMap<Partition, T>) = self.one_topic(key)?;
+        let sound = topic == self.topic && partitions.iter().all(|(&partition, value)| partition >= 0 && sound(value));
+        if sound { Ok(partitions) } else { Err(self.damaged(key)) }
+    }
+
+    fn optional_of_topic<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+        sound: impl Fn(&T) -> bool,
+    ) -> Result<BTreeMap<Partition, T>> {
+        if self.summary.contains_key(key) { self.of_topic(key, sound) } else { Ok(BTreeMap::new()) }
     }
 
     fn optional_time(&self, key: &str) -> Result<Option<i64>> {
@@ -383,8 +397,8 @@ mod tests {
     fn progress() -> impl Strategy<Value = Progress> {
         let identity = (
             "[a-z.]{1,9}",
-            any::<u64>(),
-            any::<u64>(),
+            0..u64::MAX,
+            0..u64::MAX,
             "[a-z.-]{1,9}",
             prop::option::of("[A-Za-z0-9_-]{22}"),
             prop::option::of(".{1,9}"),
@@ -394,6 +408,7 @@ mod tests {
             offsets(),
             prop::collection::btree_map(0..9_i32, (0..99_i64, 99..199_i64), 0..3),
             prop::collection::btree_map(0..9_i32, 0..i32::MAX, 0..3),
+            prop::option::of(prop::collection::vec(1..9_i32, 1..3)),
         );
         let of_column = prop::option::of(any::<i32>());
         let times =
@@ -401,7 +416,7 @@ mod tests {
         let rest = (any::<bool>(), any::<[u32; 12]>(), prop::option::of((".{0,9}", any::<u64>(), prop::option::of(any::<i64>()))));
         (identity, positions, times, rest).prop_map(|(identity, positions, times, rest)| {
             let (job, epoch, batch, topic, topic_id, cluster_id) = identity;
-            let (start, end, skipped, leader_epochs) = positions;
+            let (start, end, skipped, leader_epochs, id) = positions;
             let (watermark, event_time_id, max_event_time, planned_at) = times;
             let n = rest.1.map(u64::from);
             Progress {
@@ -415,6 +430,7 @@ mod tests {
                 end,
                 skipped,
                 leader_epochs,
+                id,
                 watermark,
                 event_time_id,
                 max_event_time,
@@ -474,6 +490,58 @@ mod tests {
         let error = Progress::decode("j", &summary).unwrap_err();
         assert_eq!(error.exit_code(), 65);
         assert!(error.to_string().contains("version `2`"), "{error}");
+    }
+
+    /// One entry of a sound state replaced; whether it is still read.
+    fn read_with(key: &str, value: &str) -> bool {
+        let entries = [
+            ("tidegate.job", "j"),
+            ("tidegate.version", "1"),
+            ("tidegate.kind", "batch"),
+            ("tidegate.epoch", "0"),
+            ("tidegate.batch", "1"),
+            ("tidegate.batch-id", "ab"),
+            ("tidegate.topics", r#"{"t":null}"#),
+            ("tidegate.offsets.start", r#"{"t":{"0":1}}"#),
+            ("tidegate.offsets.end", r#"{"t":{"0":5}}"#),
+            ("tidegate.planned-at", "2026-01-31T12:00:00Z"),
+            ("tidegate.run-id", "r"),
+        ];
+        let mut summary = HashMap::from(entries.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        summary.insert(key.to_owned(), value.to_owned());
+        match Progress::decode("j", &summary) {
+            Ok(progress) => progress.is_some(),
+            Err(error) => {
+                assert!(error.exit_code() == 65 && error.to_string().contains(key), "{error}");
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_of_another_topic_are_not_read_with() {
+        assert!(read_with("tidegate.offsets.start", r#"{"t":{"0":2}}"#));
+        for key in ["start", "end", "skipped"].map(|name| format!("tidegate.offsets.{name}")) {
+            assert!(!read_with(&key, r#"{"other":{"0":[1,2]}}"#) && !read_with(&key, r#"{"other":{"0":2}}"#), "{key}");
+        }
+        assert!(!read_with("tidegate.leader-epochs", r#"{"other":{"0":2}}"#));
+        assert!(!read_with("tidegate.topics", r#"{"t":null,"other":null}"#));
+    }
+
+    #[test]
+    fn an_offset_that_means_the_end_of_the_log_to_kafka_is_damage() {
+        assert!(read_with("tidegate.offsets.end", r#"{"t":{"0":0}}"#));
+        assert!(!read_with("tidegate.offsets.end", r#"{"t":{"0":-1}}"#));
+        assert!(!read_with("tidegate.offsets.end", r#"{"t":{"-1":0}}"#));
+        assert!(!read_with("tidegate.offsets.start", r#"{"t":{"0":-1001}}"#));
+        assert!(!read_with("tidegate.offsets.skipped", r#"{"t":{"0":[-2,5]}}"#));
+    }
+
+    #[test]
+    fn a_batch_after_which_none_can_be_counted_is_damage() {
+        assert!(read_with("tidegate.batch", "18446744073709551614"));
+        assert!(!read_with("tidegate.batch", "18446744073709551615"));
+        assert!(!read_with("tidegate.epoch", "18446744073709551615"));
     }
 
     #[test]

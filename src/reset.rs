@@ -3,9 +3,12 @@
 //! Pure. Never guesses: an offset that the topic does not hold, or a partition without a place, is an error with its name.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::config::millis_at_or_after;
 use crate::error::{Error, Result};
@@ -70,11 +73,10 @@ fn offsets_of_pairs(text: &str) -> Result<Offsets, String> {
 
 /// Partition to offset, or as a snapshot's summary has it: topic to that.
 fn offsets_of_json(text: &str) -> Result<Offsets, String> {
-    let read = |text: &str| serde_json::from_str::<BTreeMap<String, i64>>(text);
-    let named = match read(text) {
-        Ok(named) => named,
-        Err(error) => match serde_json::from_str::<BTreeMap<String, BTreeMap<String, i64>>>(text) {
-            Ok(mut topics) if topics.len() == 1 => topics.pop_first().map(|(_, named)| named).unwrap_or_default(),
+    let named = match serde_json::from_str::<Members<Offset>>(text) {
+        Ok(named) => named.0,
+        Err(error) => match serde_json::from_str::<Members<Members<Offset>>>(text) {
+            Ok(Members(mut topics)) if topics.len() == 1 => topics.pop().map(|(_, named)| named.0).unwrap_or_default(),
             Ok(_) => return Err("the offsets of exactly one topic are wanted".to_owned()),
             Err(_) => return Err(format!("not offsets such as `{{\"0\": 123, \"1\": 456}}`: {error}")),
         },
@@ -84,6 +86,31 @@ fn offsets_of_json(text: &str) -> Result<Offsets, String> {
         insert(&mut offsets, &partition, Some(offset))?;
     }
     if offsets.is_empty() { Err("no partition is named".to_owned()) } else { Ok(offsets) }
+}
+
+/// The members of a JSON object, all of them: a map would keep the last of two with one name, and say nothing.
+struct Members<T>(Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Gather<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Gather<T> {
+            type Value = Members<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<T>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Gather(PhantomData))
+    }
 }
 
 fn insert(offsets: &mut Offsets, partition: &str, offset: Option<Offset>) -> Result<(), String> {
@@ -302,6 +329,14 @@ mod tests {
             assert!(parsed.as_ref().is_err_and(|why| why.contains(reason)), "{text}: {parsed:?}");
         }
         assert!(watermark("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_partition_that_is_named_twice_does_not_silently_go_to_the_later_place() {
+        for text in [r#"{"0": 5, "0": 7}"#, r#"{"t": {"0": 5, "0": 7}}"#, "0:5,0:7"] {
+            assert_eq!(text.parse::<To>(), Err("partition 0 is named twice".to_owned()), "{text}");
+        }
+        assert!(r#"{"t": {"0": 5}, "t": {"0": 7}}"#.parse::<To>().is_err_and(|why| why.contains("exactly one topic")));
     }
 
     #[test]

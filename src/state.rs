@@ -13,6 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::offsets::{Offsets, as_argument};
 use crate::progress::{Progress, StateProperty, is_of_this_version};
 use crate::snapshot::reference;
+use crate::table::fit::id_fields;
 
 /// Where a job stands in a table.
 #[derive(Debug, Clone)]
@@ -136,7 +137,7 @@ pub(crate) fn event_time_id(config: &Config, table: &LoadedTable) -> Option<i32>
 }
 
 /// Whether a run may begin from this state: a first run is proved by a table that never had a snapshot, or said by the user; and
-/// a watermark judges only the column that it was made from.
+/// what the job file names by `merge.id` and `merge.event_time` is what the state was made by.
 pub(crate) fn may_begin(state: &State, table: &LoadedTable, config: &Config, first_run: bool) -> Result<()> {
     let job = &config.name;
     let fresh = table.metadata.last_sequence_number() == 0 && table.metadata.snapshots().len() == 0;
@@ -150,7 +151,10 @@ pub(crate) fn may_begin(state: &State, table: &LoadedTable, config: &Config, fir
             format!("`--first-run` was given, but job `{job}` has a state in table `{}`", table.ident),
             "leave the flag out: the run goes on where the last one ended",
         )),
-        Some((progress, _)) => same_event_time(progress, table, config),
+        Some((progress, _)) => {
+            same_id(progress, table, config)?;
+            same_event_time(progress, table, config)
+        }
         None => Ok(()),
     }
 }
@@ -172,6 +176,29 @@ fn same_event_time(progress: &Progress, table: &LoadedTable, config: &Config) ->
         format!(
             "records would be judged late by times of another column; `tidegate reset JOB --to {} --execute` goes on from the stored \
              offsets without a watermark",
+            as_argument(&progress.end)
+        ),
+    ))
+}
+
+/// Refuses an id that is not the one by which the job's rows were merged: rows that it makes one would be in the table twice, and
+/// rows that it tells apart would be missing.
+fn same_id(progress: &Progress, table: &LoadedTable, config: &Config) -> Result<()> {
+    let schema = table.metadata.current_schema();
+    let (Some(then), Some(now)) = (&progress.id, id_fields(config, schema)) else { return Ok(()) };
+    if *then == now {
+        return Ok(());
+    }
+    let names = |ids: &[i32]| {
+        let name =
+            |id: &i32| schema.name_by_field_id(*id).map_or(format!("a dropped column (field {id})"), |name| format!("`{name}`"));
+        ids.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    Err(Error::setup(
+        format!("`merge.id` is {}, but the rows of table `{}` were merged by {}", names(&now), table.ident, names(then)),
+        format!(
+            "change it back; or take the new id by `tidegate reset JOB --to earliest --execute`, which merges all records again, or by \
+             `tidegate reset JOB --to {} --execute`, which leaves the rows as they are",
             as_argument(&progress.end)
         ),
     ))

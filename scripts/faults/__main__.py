@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "scripts")]
 
 from faults import mutants, strikes  # noqa: E402
-from faults.campaign import Campaign  # noqa: E402
+from faults.campaign import Campaign, Score  # noqa: E402
 from faults.context import Context  # noqa: E402
 from faults.process import AFTER, PHASES  # noqa: E402
 from faults.spark_loops import Loops  # noqa: E402
@@ -76,10 +76,11 @@ def main():
         scores, caught = campaigns(context, options)
     finally:
         context.close()
-    failures = judge(scores, caught, options)
-    print(table(scores, caught))
+    failures = judge(scores, caught, context.cleaned, options)
+    print(table(scores, caught, context.cleaned))
     if options.out:
         result = {"seed": options.seed, "quick": options.quick, "faults": [score.json() for score in scores]}
+        result["cleaned"] = {"tables": len(context.cleaned), "orphans": sum(context.cleaned.values())}
         result["mutants"] = [{"mutant": mutant.name, **score.json()} for mutant, score in caught]
         options.out.write_text(json.dumps(result | {"failures": failures}, indent=2) + "\n")
     for failure in failures:
@@ -100,18 +101,28 @@ def campaigns(context, options):
             continue
         scores.append(timed(context, campaign, runs))
         if not options.quick:
-            context.look_with_spark()
+            context.clean_and_look()
     began = time.monotonic()
-    context.look_with_spark()
-    context.say(f"Spark's look: {time.monotonic() - began:.0f} s")
+    context.clean_and_look()
+    context.say(f"clean, and Spark's look: {time.monotonic() - began:.0f} s")
     if not options.quick:
+        # What a mutant's build breaks must not take this away.
+        context.say(table(scores, caught, context.cleaned))
         for mutant in mutants.MUTANTS:
-            if not re.search(options.only or "", mutant.campaign.name):
-                continue
-            context.binary = mutants.build(mutant, context.directory, BIN)
-            caught.append((mutant, timed(context, mutant.campaign, mutant.campaign.runs, until_noticed=True)))
-            context.unseen.clear()
+            if re.search(options.only or "", mutant.campaign.name):
+                caught.append((mutant, hunted(context, mutant)))
     return scores, caught
+
+
+def hunted(context, mutant):
+    """The score of a mutant's campaign, which ends when it is noticed."""
+    try:
+        context.binary = mutants.build(mutant, context.directory, BIN)
+    except (AssertionError, OSError) as error:
+        return Score(mutant.campaign.name, problems=[str(error)[-3000:]])
+    score = timed(context, mutant.campaign, mutant.campaign.runs, until_noticed=True)
+    context.unseen.clear()
+    return score
 
 
 def timed(context, campaign, runs, **how):
@@ -122,7 +133,7 @@ def timed(context, campaign, runs, **how):
     return score
 
 
-def judge(scores, caught, options):
+def judge(scores, caught, cleaned, options):
     """Why the call fails, each in a sentence; nothing if it does not."""
     failures = []
     for score in scores:
@@ -134,17 +145,22 @@ def judge(scores, caught, options):
     if not options.quick and not options.only:
         hits = {phase: sum(score.phases[phase] for score in scores) for phase in PHASES}
         failures += [f"phase `{phase}` was hit {n} times only" for phase, n in hits.items() if n < HITS_MIN]
-    failures += [f"not noticed: {mutant.name}" for mutant, score in caught if not score.noticed()]
+    if scores and not sum(cleaned.values()):
+        failures.append("no run left an orphan: `clean` was not tried")
+    for mutant, score in caught:
+        if not score.noticed():
+            failures += [f"not noticed: {mutant.name}", *score.problems]
     return failures
 
 
-def table(scores, caught):
+def table(scores, caught, cleaned):
     """Markdown."""
     head = ["fault", "runs", *PHASES, AFTER, "survived", "lost rows", "duplicate rows"]
     cells = [score.cells() for score in scores]
     sums = [["all", *map(sum, zip(*(row[1:] for row in cells), strict=True))]] if cells else []
     rows = [head, ["---"] * len(head), *cells, *sums]
     text = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
+    text += f"\nclean: took {sum(cleaned.values())} orphans of {len(cleaned)} tables"
     for mutant, score in caught:
         noticed = f"noticed after {score.runs} runs" if score.noticed() else "NOT NOTICED"
         text += f"\nmutant, {mutant.name}: {noticed} ({score.lost} rows lost, {score.duplicate} duplicate)"

@@ -23,6 +23,8 @@ class Context:
     # Worlds that more than one campaign strikes at, by what they are.
     shared: dict = field(default_factory=dict)
     next_kind: int = 0
+    # How many orphans `clean` took, by the table's folder.
+    cleaned: dict = field(default_factory=dict)
     # Which phase a campaign that takes them in turn comes to next.
     turn: int = 0
     proxy: Proxy = field(default_factory=Proxy)
@@ -49,9 +51,11 @@ class Context:
             raise RuntimeError("Spark did not start")
         return self.session
 
-    def look_with_spark(self):
-        """What Spark and PyIceberg find in the tables of the campaigns that are over."""
+    def clean_and_look(self):
+        """Cleans the tables of the campaigns that are over; then Spark and PyIceberg compare them."""
         for world, score in self.unseen.items():
+            self.cleaned[world.directory.name], problems = world.clean()
+            score.problems += problems
             difference = world.check_everywhere(self.spark())
             if difference:
                 score.blame(world, difference)

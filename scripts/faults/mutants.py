@@ -59,6 +59,13 @@ MUTANTS = (
 )
 
 
+def link(source, target):
+    try:
+        os.link(source, target)
+    except OSError:  # on another file system
+        shutil.copy2(source, target)
+
+
 def build(mutant, directory, binary):
     """The mutant's binary, of the same profile as the healthy one."""
     profile = binary.parent.name
@@ -74,10 +81,16 @@ def build(mutant, directory, binary):
     file.write_text(text.replace(mutant.old, mutant.new))
     target = directory / "mutant-target"
     if not target.exists():
-        # A copy, so that the healthy build is never touched; the dependencies in it need not be built again.
-        for part in ("deps", "build", ".fingerprint"):
+        # The dependencies need not be built again. What cargo writes in place is copied, the rest shared.
+        for part, take in (("deps", link), ("build", link), (".fingerprint", shutil.copy2)):
             if (binary.parent / part).is_dir():
-                shutil.copytree(binary.parent / part, target / profile / part, symlinks=True)
+                shutil.copytree(
+                    binary.parent / part,
+                    target / profile / part,
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("tidegate-*", "libtidegate-*", "it-*", "*.dwo"),
+                    copy_function=take,
+                )
     command = ["cargo", "build", "--locked", "--offline", "--bin", "tidegate"]
     command += ["--release"] if profile == "release" else []
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}

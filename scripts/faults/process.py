@@ -10,6 +10,7 @@ PHASES = ("plan", "pull", "write", "commit sent", "answer awaited", "rejects app
 # What lies between the answer to the commit and the rejects append, or the end: offsets are mirrored.
 AFTER = "after"
 TIMEOUT_S = 120
+DRAIN = ("run", "--drain")
 
 # Phases of the log. Within `commit` the shim's marks tell manifests from swap, and swap from answer.
 OF_LOG = {"flush": "write", "match": "write", "commit": "write", "rejects": "rejects append", "done": AFTER}
@@ -25,9 +26,9 @@ def build_shim(directory):
 
 
 class Process:
-    """A started run. `rule` is the shim's."""
+    """A started run, or another command. `rule` is the shim's."""
 
-    def __init__(self, binary, job, directory, shim, rule=None, env=None, limits=None):
+    def __init__(self, binary, job, directory, shim, rule=None, env=None, limits=None, command=DRAIN):
         self.rule = rule or ""
         self.marks_file = directory / "marks"
         self.stderr_file = directory / "stderr"
@@ -45,7 +46,7 @@ class Process:
         self.began = time.monotonic()
         with self.stdout_file.open("wb") as out, self.stderr_file.open("wb") as err:
             self.child = subprocess.Popen(
-                [binary, "run", job.path, "--drain", "--output", "json", "--log-format", "json"],
+                [binary, command[0], job.path, *command[1:], "--output", "json", "--log-format", "json"],
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
@@ -62,6 +63,10 @@ class Process:
     def phase(self):
         """How far the run has come, or had come when it was hit."""
         return phase_of(self.marks())
+
+    def failed_in(self):
+        """How far a run had come that ended by itself, and badly: its log says `done` then, too."""
+        return phase_of([mark for mark in self.marks() if mark != "phase done"])
 
     def hit(self):
         """The phase in which the shim struck; None if it did not come to it."""

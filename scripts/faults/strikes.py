@@ -120,7 +120,7 @@ def file_too_large(world):
 
     run = world.start(limits=limits)
     code = expect(run, OK, AGAIN, -signal.SIGXFSZ)
-    return [None if code == OK else run.phase()]
+    return [None if code == OK else run.failed_in()]
 
 
 # --- memory
@@ -128,8 +128,8 @@ def file_too_large(world):
 
 def too_little_memory(world):
     """An address space that the run does not fit into: it ends wherever it asks for more."""
-    peak = world.peak_bytes()
-    allowed = int(peak * world.random.uniform(0.5, 1.0))
+    least, enough = world.memory_bytes()
+    allowed = int(world.random.uniform(least, enough))
 
     def limits():
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
@@ -137,7 +137,10 @@ def too_little_memory(world):
 
     run = world.start(limits=limits)
     # No promise is made about how a run without memory ends, only about what it leaves.
-    return [None if run.wait() == OK else run.phase()]
+    if run.wait() == OK:
+        world.enough = allowed
+        return [None]
+    return [run.failed_in()]
 
 
 # --- the network to the broker

@@ -1,5 +1,6 @@
 """A topic, a table and the job between them: what a fault strikes at, and what must be right after it."""
 
+import json
 import random
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from articles import Feed
 from faults.process import Process
 from faults.truth import COLUMNS, compare, derive
 from kafka import Topic
+from leftovers import age, in_use, orphans, own, stored
 from readers import Warehouse, pyiceberg, spark
 
 from jobs import ARTICLES, Job
@@ -62,7 +64,7 @@ class World:
         self.foreign = Counter()
         self.spark = None
         self.number = 0
-        self.peak = None
+        self.least = self.enough = None
         # A run that nothing disturbs takes about so long: learned from each recovery.
         self.usual_s = 0.5
         self.check_call("init")
@@ -82,11 +84,12 @@ class World:
         place.mkdir()
         return Process(self.context.binary, self.job, place, self.context.shim, rule, **options)
 
-    def check_call(self, command):
-        done = self.job.start(command)
+    def check_call(self, command, *arguments):
+        done = self.job.start(command, *arguments)
         out, err = done.communicate(timeout=60)
         if done.returncode:
             raise AssertionError(f"{command}: exit {done.returncode}\n{out}{err}")
+        return out
 
     def recover(self):
         """One undisturbed run: whatever came before, it must do. Answers what it said if it did not."""
@@ -98,17 +101,37 @@ class World:
         self.usual_s = run.seconds
         return None if code == 0 else f"{run.stderr_file}: exit {code}\n{run.tail()}"
 
-    def peak_bytes(self):
-        """The address space that a run needs, from one that has all it wants."""
-        if self.peak is None:
+    def memory_bytes(self):
+        """The least and the most address space to give a run that is to have too little.
+
+        The most is at first what one takes that has all it wants; then what the last one could do with, since
+        an allocator that is refused an arena makes do without. With less than the least, librdkafka cannot
+        start its threads, and waits for them for ever.
+        """
+        if self.enough is None:
             self.send()
-            run, self.peak = self.start(), 0
+            run, self.enough = self.start(), 0
             while run.child.poll() is None:
                 status = Path(f"/proc/{run.child.pid}/status").read_text()
                 peaks = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmPeak")]
-                self.peak = max(self.peak, *(1024 * peak for peak in peaks), 0)
+                self.enough = max(self.enough, *(1024 * peak for peak in peaks), 0)
                 time.sleep(0.002)
-        return self.peak
+            self.least = int(0.45 * self.enough)
+        return self.least, max(self.least, self.enough)
+
+    def clean(self):
+        """`clean` days after the last run; answers how many files it took, and what it did wrong.
+
+        What is named and what nothing names is told apart by PyIceberg, not by the binary.
+        """
+        age(stored(self.job))
+        named, left = in_use(self.job), own(orphans(self.job))
+        report = json.loads(self.check_call("clean", "--delete", "--output", "json"))
+        problems = [f"clean left {path}" for path in own(orphans(self.job))]
+        problems += [f"clean took {path}, which is in use" for path in named - stored(self.job)]
+        if report["files"] != len(left):
+            problems.append(f"clean says {report['files']} files, and {len(left)} are gone")
+        return len(left), problems
 
     # --- what must come out
 

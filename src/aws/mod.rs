@@ -25,6 +25,10 @@ use profile::Profile;
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's environment. An empty variable is as good as none, as for AWS's own libraries.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client is opened when it is first needed, and its libraries' users expect these variables"
+)]
 pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -24,7 +24,20 @@ pub(super) fn patience() -> RetryConfig {
 pub(super) struct Process {
     profile: String,
     command: String,
-    last: Mutex<Option<(Arc<AwsCredential>, Option<DateTime<Utc>>)>>,
+    last: Mutex<Option<Lent>>,
+}
+
+/// Credentials, and until when.
+struct Lent {
+    credential: Arc<AwsCredential>,
+    expires: Option<DateTime<Utc>>,
+}
+
+impl Lent {
+    #[expect(clippy::disallowed_methods, reason = "whether credentials still last is a matter of the moment they are used in")]
+    fn lasts(&self) -> bool {
+        self.expires.is_none_or(|expires| expires - Utc::now() > LEFT_MIN)
+    }
 }
 
 impl std::fmt::Debug for Process {
@@ -83,15 +96,13 @@ impl CredentialProvider for Process {
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
         let mut last = self.last.lock().await;
-        if let Some((credential, expires)) = &*last
-            && expires.is_none_or(|expires| expires - Utc::now() > LEFT_MIN)
-        {
-            return Ok(Arc::clone(credential));
+        if let Some(lent) = last.as_ref().filter(|lent| lent.lasts()) {
+            return Ok(Arc::clone(&lent.credential));
         }
         let Printed { access_key_id: key_id, secret_access_key: secret_key, session_token: token, expiration, .. } =
             self.ask().await?;
         let credential = Arc::new(AwsCredential { key_id, secret_key, token });
-        *last = Some((Arc::clone(&credential), expiration));
+        *last = Some(Lent { credential: Arc::clone(&credential), expires: expiration });
         Ok(credential)
     }
 }

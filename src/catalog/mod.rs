@@ -73,6 +73,11 @@ pub trait Catalog: Send + Sync + fmt::Debug {
     /// Location that a new table gets; empty where the server chooses.
     fn default_location(&self, table: &TableIdent) -> String;
 
+    /// Whether this process may swap the table's head, as far as that can be asked without doing it.
+    fn may_swap(&self, _table: &LoadedTable) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Swaps the head: compare-and-swap against `change.base`. Never retries by itself.
     fn swap(&self, change: &Change) -> impl Future<Output = CommitOutcome> + Send;
 

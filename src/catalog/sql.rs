@@ -54,6 +54,10 @@ const INSERT_NAMESPACE: &str = "INSERT INTO iceberg_namespace_properties (catalo
 const SWAP: &str = "UPDATE iceberg_tables SET metadata_location = $1, previous_metadata_location = $2 \
     WHERE catalog_name = $3 AND table_namespace = $4 AND table_name = $5 AND metadata_location = $2";
 
+/// A swap to what is there already, to be rolled back.
+const TOUCH: &str = "UPDATE iceberg_tables SET metadata_location = metadata_location \
+    WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3";
+
 /// One catalog of a database; connects when first asked.
 #[derive(Debug)]
 pub struct SqlCatalog {
@@ -307,6 +311,18 @@ impl Catalog for SqlCatalog {
 
     fn default_location(&self, table: &TableIdent) -> String {
         format!("{}/{}/{}", self.warehouse, table.namespace().as_ref().join("/"), table.name())
+    }
+
+    async fn may_swap(&self, table: &LoadedTable) -> Result<()> {
+        let mut connection = self.connection().await?;
+        let tried: sqlx::Result<()> = async {
+            let mut transaction = connection.begin().await?;
+            let update = sqlx::query(TOUCH).bind(&self.name).bind(namespace(&table.ident)).bind(table.ident.name());
+            update.execute(&mut *transaction).await?;
+            transaction.rollback().await
+        }
+        .await;
+        tried.map_err(|e| self.failed("write to", e))
     }
 
     async fn swap(&self, change: &Change) -> CommitOutcome {

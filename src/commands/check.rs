@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::batch::{MergeColumns, deleted_rows};
 use crate::catalog::{Catalog, LoadedTable};
@@ -11,12 +12,11 @@ use crate::config::{Config, Mode, Tombstones};
 use crate::decode::KeyDecoder;
 use crate::error::{Error, Result};
 use crate::job::{Supplied, decoder, first_starts, load_table, next_plan, rejects_ident};
-use crate::names::FileNames;
+use crate::names::{FileNames, data_root, metadata_root};
 use crate::rejects;
 use crate::report::{ErrorReport, Head};
 use crate::source::Source;
 use crate::state::{self, State};
-use crate::storage::Store;
 use crate::table::fit::{MERGE_MODE, MergeMode};
 use crate::write::{DataWriter, WriteTarget};
 
@@ -58,7 +58,8 @@ impl Checked {
     }
 
     /// Answers the job's state, where a run could begin from it.
-    async fn add_tables(&mut self, config: &Config, tables: &Tables) -> Option<State> {
+    async fn add_tables(&mut self, config: &Config, tables: &Tables, id: Uuid) -> Option<State> {
+        let names = FileNames::new(&config.name, id);
         let mut state = None;
         match tables.catalog.describe().await {
             Ok(None) => {}
@@ -71,7 +72,7 @@ impl Checked {
         }
         match load_table(&tables.catalog, config).await {
             Ok(table) => {
-                self.add("table", describe(config, &tables.store, &table));
+                self.add("table", describe(config, tables, &table, &names).await);
                 match job_state(config, &table).await {
                     Ok(found) => {
                         self.add("state", Ok(stands(&found)));
@@ -82,7 +83,7 @@ impl Checked {
             }
             Err(error) => self.add("table", Err(error)),
         }
-        self.add("rejects", rejects_table(config, tables).await);
+        self.add("rejects", rejects_table(config, tables, &names).await);
         state
     }
 
@@ -107,12 +108,12 @@ impl Checked {
     }
 }
 
-/// Tests everything, however much fails. `now` is µs since the epoch.
-pub async fn check(config: &Config, now: i64) -> Checked {
+/// Tests everything, however much fails. `id` names what is tried to be written; `now` is µs since the epoch.
+pub async fn check(config: &Config, id: Uuid, now: i64) -> Checked {
     let mut checked = Checked { head: Head::of("check", &config.name), exit_code: 0, tests: Vec::new() };
-    checked.add("job file", Ok(format!("job `{}`", config.name)));
+    checked.add("job file", Ok(job_file(config)));
     let state = match open_tables(config) {
-        Ok(tables) => checked.add_tables(config, &tables).await,
+        Ok(tables) => checked.add_tables(config, &tables, id).await,
         Err(error) => {
             checked.add("table", Err(error));
             None
@@ -122,9 +123,18 @@ pub async fn check(config: &Config, now: i64) -> Checked {
     checked
 }
 
-fn describe(config: &Config, store: &Store, table: &LoadedTable) -> Result<String> {
+/// A secret in the job file works; where it belongs is said.
+fn job_file(config: &Config) -> String {
+    let mut found = format!("job `{}`", config.name);
+    for name in &config.kafka.plain_secrets {
+        found.push_str(&format!("; the secret of `{name}` stands in it: `env:NAME` or `file:PATH` keeps it elsewhere"));
+    }
+    found
+}
+
+async fn describe(config: &Config, tables: &Tables, table: &LoadedTable, names: &FileNames) -> Result<String> {
     readable(config, table)?;
-    writable(config, store, table)?;
+    writable(tables, table, names).await?;
     let merge_mode = MergeMode::of(&table.metadata);
     let merge_mode_absent = !table.metadata.properties().contains_key(MERGE_MODE);
     let merging = match &config.mode {
@@ -156,17 +166,25 @@ fn readable(config: &Config, table: &LoadedTable) -> Result<()> {
     Ok(())
 }
 
-/// Makes what a run writes a table's files with.
-fn writable(config: &Config, store: &Store, table: &LoadedTable) -> Result<()> {
+/// Makes what a run writes a table's files with, and tries the doors that they and the commit go through.
+async fn writable(tables: &Tables, table: &LoadedTable, names: &FileNames) -> Result<()> {
+    let (metadata, store) = (&table.metadata, &tables.store);
     DataWriter::new(WriteTarget {
-        metadata: Arc::clone(&table.metadata),
+        metadata: Arc::clone(metadata),
         store: store.clone(),
         // No file is opened: names and memory go unused.
-        names: FileNames::new(&config.name, Default::default()),
+        names: names.clone(),
         memory_max: 0,
         index: None,
     })?;
-    Ok(())
+    // Should a process end in between, what it leaves has the name of an orphan.
+    let name = names.next(".parquet");
+    store.may_write(&format!("{}/{name}", metadata_root(metadata))).await?;
+    if metadata.current_snapshot().is_some() {
+        // Before the first snapshot there may be no such folder, and none should be left behind.
+        store.may_write(&format!("{}/{name}", data_root(metadata))).await?;
+    }
+    tables.catalog.may_swap(table).await
 }
 
 async fn job_state(config: &Config, table: &LoadedTable) -> Result<State> {
@@ -182,13 +200,14 @@ fn stands(state: &State) -> String {
     }
 }
 
-async fn rejects_table(config: &Config, tables: &Tables) -> Result<String> {
+async fn rejects_table(config: &Config, tables: &Tables, names: &FileNames) -> Result<String> {
     let ident = rejects_ident(config);
     let Some(table) = tables.catalog.load(&ident).await? else {
         return Ok(format!("`{ident}` will be made for the first reject"));
     };
     rejects::fit(&table)?;
-    writable(config, &tables.store, &table)?;
+    rejects::appended(&table, &rejects::job_in_rows(&config.name, &config.table.branch), "")?;
+    writable(tables, &table, names).await?;
     Ok(format!("`{ident}`"))
 }
 

@@ -19,11 +19,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::catalog::AnyCatalog;
-use crate::config::Config;
+use crate::config::{CatalogConfig, Config, may_be_elsewhere, may_be_elsewhere_in_catalog};
 use crate::error::{Error, Mistake, Mistakes, Result};
 use crate::job::settle::group;
 use crate::memory::Budget;
 use crate::report::ErrorReport;
+use crate::secrets;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
 
@@ -74,14 +75,22 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<C
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let store = Store::with(config.catalog.properties.clone());
-    let catalog = AnyCatalog::open(&config.catalog, &config.name, &store)?;
+    let properties = secrets::resolved("catalog", &config.catalog.properties, may_be_elsewhere_in_catalog)?;
+    let store = Store::with(properties.clone());
+    let catalog = AnyCatalog::open(&CatalogConfig { properties, ..config.catalog.clone() }, &config.name, &store)?;
     Ok(Tables { store, catalog })
 }
 
 /// Opens the source; asks it nothing yet.
 pub fn open_source(config: &Config) -> Result<Kafka> {
-    let mut properties = config.kafka.properties.clone();
+    // A token is read anew whenever one ends.
+    let takes = |name: &str| may_be_elsewhere(name) && name != Kafka::TOKEN;
+    let mut properties = secrets::resolved("kafka", &config.kafka.properties, takes)?;
+    let is_tls = properties.get("security.protocol").is_some_and(|name| name.to_ascii_lowercase().ends_with("ssl"));
+    let trusts = ["ssl.ca.location", "ssl.ca.pem"].iter().any(|name| properties.contains_key(*name));
+    if let Some(place) = trusted().filter(|_| is_tls && !trusts) {
+        properties.insert("ssl.ca.location".into(), place);
+    }
     // librdkafka's queue is part of what `memory_limit` promises.
     let queue = Budget::of(config.limits.memory_limit).queue;
     properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| (queue / 1024).to_string());
@@ -90,6 +99,13 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
     // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
     properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))
+}
+
+/// Where this process is told to find authorities, as OpenSSL and the HTTP clients are told.
+#[expect(clippy::disallowed_methods, reason = "both TLS stacks look at these variables: the one here, the other by itself")]
+fn trusted() -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|place| !place.is_empty());
+    set("SSL_CERT_FILE").or_else(|| set("SSL_CERT_DIR"))
 }
 
 /// Lays out rows in columns, the first column to the left and the others to the right.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
+use super::properties::is_secret;
 use super::reader::{Section, Value};
 use super::stores::warehouse;
 use super::{CatalogConfig, CatalogKind, database, refused, rest, stores, vocabulary};
@@ -37,7 +38,8 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
         if known().any(|known| known == name) || name.strip_prefix(rest::HEADER).is_some_and(|header| !header.is_empty()) {
-            found.extend(value.property().map(|text| (name, text)));
+            let text = if may_be_elsewhere(&name) { value.kept() } else { value.property() };
+            found.extend(text.map(|text| (name, text)));
         } else {
             match nearest(&name, known()) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
@@ -46,6 +48,12 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
         }
     }
     found
+}
+
+/// Whether the value of a property may be kept elsewhere: secrets, and headers, which often are.
+pub(crate) fn may_be_elsewhere(name: &str) -> bool {
+    let mut all = [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten();
+    is_secret(name) || name.starts_with(rest::HEADER) || all.any(|(known, secret)| *known == name && *secret)
 }
 
 fn known() -> impl Iterator<Item = &'static str> {

@@ -13,15 +13,18 @@ const START_FORMS: &str =
     "`earliest`, `latest`, a time with its offset such as 2026-01-31T12:00:00Z, or offsets such as { \"0\" = 12 }";
 
 pub(super) fn read(kafka: &Section<'_>) -> KafkaConfig {
+    let topic = kafka.require("topic").and_then(|topic| topic.parsed(topic_name)).unwrap_or_default();
+    let (properties, plain_secrets) = properties(kafka);
     KafkaConfig {
-        topic: kafka.require("topic").and_then(|topic| topic.parsed(topic_name)).unwrap_or_default(),
+        topic,
         start: kafka.get("start").and_then(|value| start(&value)).unwrap_or(Start::Earliest),
         on_data_loss: kafka
             .get("on_data_loss")
             .and_then(|value| value.choice(&[("fail", OnDataLoss::Fail), ("skip", OnDataLoss::Skip)]))
             .unwrap_or(OnDataLoss::Fail),
         mirror_group: kafka.get("mirror_group").and_then(|value| value.flag()).unwrap_or(true),
-        properties: properties(kafka),
+        properties,
+        plain_secrets,
     }
 }
 
@@ -94,9 +97,10 @@ fn start_offsets(value: &Value<'_>) -> Option<Start> {
     (offsets.len() == count).then_some(Start::Offsets(offsets))
 }
 
-/// Every other key: a name with a dot, or one that librdkafka has without.
-fn properties(kafka: &Section<'_>) -> BTreeMap<String, String> {
+/// Every other key: a name with a dot, or one that librdkafka has without; and the names of those whose secret stands in the file.
+fn properties(kafka: &Section<'_>) -> (BTreeMap<String, String>, Vec<String>) {
     let mut found = BTreeMap::new();
+    let mut plain = Vec::new();
     let mut has_servers = false;
     for (name, value) in kafka.properties(vocabulary::keys("kafka")) {
         has_servers |= name == "bootstrap.servers";
@@ -105,7 +109,14 @@ fn properties(kafka: &Section<'_>) -> BTreeMap<String, String> {
             kafka.unknown(&name, value.line);
             continue;
         }
-        let text = if name == "bootstrap.servers" { value.name() } else { value.property() };
+        let text = match name.as_str() {
+            "bootstrap.servers" => value.name(),
+            name if properties::may_be_elsewhere(name) => value.kept(),
+            _ => value.property(),
+        };
+        if properties::is_secret(&name) && !properties::is_public(&name) && value.is_plain() {
+            plain.push(name.clone());
+        }
         match properties::judge(&name, text.as_deref().unwrap_or_default()) {
             Verdict::Refused(reason) => value.mistake(format!("`{name}` cannot be set in [kafka]: {reason}")),
             Verdict::Meant(meant) => {
@@ -125,5 +136,5 @@ fn properties(kafka: &Section<'_>) -> BTreeMap<String, String> {
     if !has_servers {
         kafka.missing("bootstrap.servers");
     }
-    found
+    (found, plain)
 }

@@ -31,9 +31,10 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub(crate) use self::catalog::may_be_elsewhere as may_be_elsewhere_in_catalog;
 pub(crate) use self::kafka::millis_at_or_after;
 pub(crate) use self::nearest::nearest as nearest_name;
-pub(crate) use self::properties::is_secret;
+pub(crate) use self::properties::{COMMAND, ENV, FILE, PLAIN, is_secret, may_be_elsewhere};
 use self::reader::{Reader, Section};
 use crate::error::{Mistake, Mistakes};
 
@@ -232,8 +233,11 @@ pub struct KafkaConfig {
     pub on_data_loss: OnDataLoss,
     /// Whether committed offsets are mirrored to group `tidegate-<name>`.
     pub mirror_group: bool,
-    /// librdkafka properties as the user gave them; those that would break the guarantee were refused.
+    /// librdkafka properties as the user gave them; those that would break the guarantee were refused. Secrets may still be names of
+    /// places where they are kept.
     pub properties: BTreeMap<String, String>,
+    /// Names of properties whose secret stands in the job file itself.
+    pub plain_secrets: Vec<String>,
 }
 
 /// Shows everything but secrets.
@@ -247,6 +251,7 @@ impl fmt::Debug for KafkaConfig {
             .field("on_data_loss", &self.on_data_loss)
             .field("mirror_group", &self.mirror_group)
             .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .field("plain_secrets", &self.plain_secrets)
             .finish()
     }
 }
@@ -324,7 +329,7 @@ pub enum MetadataKind {
 }
 
 /// `[catalog]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CatalogConfig {
     /// Which protocol the catalog speaks.
     pub kind: CatalogKind,
@@ -337,6 +342,21 @@ pub struct CatalogConfig {
     pub warehouse: String,
     /// Properties of the catalog and of its stores, by the names that PyIceberg gave them.
     pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for CatalogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = |name: &String| may_be_elsewhere_in_catalog(name);
+        let shown =
+            |(name, value): (&String, &String)| (name.clone(), if masked(name) { String::from("***") } else { value.clone() });
+        f.debug_struct("CatalogConfig")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("uri", &self.uri)
+            .field("warehouse", &self.warehouse)
+            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .finish()
+    }
 }
 
 /// Which protocol a catalog speaks.

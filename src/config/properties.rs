@@ -68,11 +68,11 @@ pub(super) fn judge(name: &str, value: &str) -> Verdict {
     if name.ends_with("_cb") {
         return Verdict::Refused(CODE);
     }
-    if is_known(name) {
+    if is_known(name) || OURS.contains(&name) {
         return Verdict::Pass;
     }
     // Near enough to be a misspelling; further away it may be a property that is younger than this list.
-    let names = KNOWN.iter().chain(REFUSED.iter().map(|(name, _)| name)).copied();
+    let names = KNOWN.iter().chain(OURS).chain(REFUSED.iter().map(|(name, _)| name)).copied();
     match nearest_within(name, names, 0.8) {
         Some(meant) => Verdict::Meant(meant),
         None => Verdict::Pass,
@@ -84,12 +84,46 @@ pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
+/// Words before a value that is kept elsewhere: in a variable, in a file, in what a program prints.
+pub(crate) const ENV: &str = "env:";
+pub(crate) const FILE: &str = "file:";
+pub(crate) const COMMAND: &str = "command:";
+/// Before a value that is what follows, whatever that begins with.
+pub(crate) const PLAIN: &str = "plain:";
+
+/// Whether a value begins with one of these words.
+pub(super) fn is_place(value: &str) -> bool {
+    [ENV, FILE, COMMAND, PLAIN].iter().any(|word| value.starts_with(word))
+}
+
+/// Whether the value of a property may be kept elsewhere: secrets, and what is kept beside them.
+pub(crate) fn may_be_elsewhere(name: &str) -> bool {
+    is_secret(name) || matches!(name, "sasl.username" | "sasl.oauthbearer.client.id")
+}
+
+/// Whether it only looks like the name of a secret: certificates are for everybody.
+pub(super) fn is_public(name: &str) -> bool {
+    matches!(name, "https.ca.pem" | "sasl.oauthbearer.client.credentials.client.id" | "ssl.ca.pem" | "ssl.certificate.pem")
+}
+
 /// Whether a name tells that its value is a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
-    ["password", "secret", "passphrase", "pem", "oauthbearer.config", "jaas", "token", "credential", "access-key"]
-        .iter()
-        .any(|part| name.contains(part))
+    // The address of a token server is none.
+    !name.ends_with(".url")
+        && ["password", "secret", "passphrase", "pem", "oauthbearer.config", "jaas", "token", "credential", "access-key"]
+            .iter()
+            .any(|part| name.contains(part))
 }
+
+/// For tokens; librdkafka has none of these.
+const OURS: &[&str] = &[
+    "aws.access-key-id",
+    "aws.profile-name",
+    "aws.region",
+    "aws.secret-access-key",
+    "aws.session-token",
+    "sasl.oauthbearer.token",
+];
 
 /// Of librdkafka 2.12, without those that only code can set.
 const KNOWN: &[&str] = &[

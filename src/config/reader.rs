@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::properties::{PLAIN, is_place};
 use super::{interpolate, nearest, units, vocabulary};
 use crate::error::{Mistake, Mistakes};
 
@@ -364,6 +365,18 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// The same for a value that may be kept elsewhere. What a variable holds is never taken for the name of a place: it is the value.
+    pub(super) fn kept(&self) -> Option<String> {
+        let text = self.property()?;
+        let DeValue::String(written) = self.value else { return Some(text) };
+        Some(if is_place(&text) && !is_place(written) { format!("{PLAIN}{text}") } else { text })
+    }
+
+    /// Whether the file holds the value itself, neither a variable nor the name of a place.
+    pub(super) fn is_plain(&self) -> bool {
+        self.value.as_str().is_none_or(|written| !written.contains("${") && !is_place(written) || written.starts_with(PLAIN))
     }
 
     /// The elements of an array; a single value counts as an array of one.

@@ -120,9 +120,9 @@ fn prefix(text: &str, belongs: impl Fn(char) -> bool) -> &str {
 }
 
 fn decimal(text: &str) -> Option<Decimal> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     // With at most 18 digits nothing overflows.
-    if whole.is_empty() || fraction.is_empty() || whole.len() + fraction.len() > 18 {
+    if whole.is_empty() || text.ends_with('.') || whole.len() + fraction.len() > 18 {
         return None;
     }
     let fraction = fraction.trim_end_matches('0');
@@ -166,6 +166,7 @@ mod tests {
             ("1.5 GiB", 3 << 29),
             (" 7 B ", 7),
             ("16777215 TiB", 16_777_215 << 40),
+            ("109950063265972224", 109_950_063_265_972_224),
         ] {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }

@@ -282,7 +282,8 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// The character of `\uXXXX`, or of two such escapes that form a surrogate pair, whose first began at `start`.
+    /// The character of an escape of four hexadecimal digits, or of two such escapes that form a surrogate pair, whose first began
+    /// at `start`.
     fn unicode_escape(&mut self, start: usize) -> Result<char> {
         let first = self.hex()?;
         let code = if (0xD800..0xDC00).contains(&first) && self.text.as_bytes()[self.at..].starts_with(b"\\u") {

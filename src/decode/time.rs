@@ -6,7 +6,7 @@ use super::number::{Below, scaled};
 use crate::config::EpochUnit;
 
 const SECONDS_PER_DAY: i64 = 86_400;
-const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// 0001-01-01T00:00:00Z.
 const SECONDS_MIN: i64 = -62_135_596_800;
 /// 10000-01-01T00:00:00Z.
@@ -36,7 +36,8 @@ impl Stamp {
 
     /// ns since the epoch; none where 64 bits cannot hold them.
     pub(super) fn nanos(self) -> Option<i64> {
-        self.seconds()?.checked_mul(NANOS_PER_SECOND)?.checked_add(i64::from(self.nanos))
+        // The first second that has such a count begins before the first count.
+        i64::try_from(i128::from(self.seconds()?) * NANOS_PER_SECOND + i128::from(self.nanos)).ok()
     }
 
     #[inline]
@@ -204,6 +205,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_second_of_a_nanosecond_column_is_not_rejected() {
+        assert_eq!(timestamp("1677-09-21T00:12:43.145224192Z").and_then(Stamp::nanos), Some(i64::MIN));
+        assert_eq!(timestamp("1677-09-21T00:12:43.9Z").and_then(Stamp::nanos), Some(i64::MIN + 754_775_808));
+    }
+
+    #[test]
     fn forms_of_timestamps() {
         let noon = 1_709_208_000_000_000;
         for (text, micros) in [
@@ -248,6 +255,7 @@ mod tests {
         assert_eq!(elsewhere("2024-02-29T12:00:00+01:00"), Some(true));
         assert_eq!(timestamp("2262-04-11T23:47:16.854775807Z").and_then(Stamp::nanos), Some(i64::MAX));
         assert_eq!(timestamp("2262-04-11T23:47:16.854775808Z").and_then(Stamp::nanos), None);
+        assert_eq!(timestamp("1677-09-21T00:12:43.145224191Z").and_then(Stamp::nanos), None);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Builder {
         let sum = crc32fast::hash(&bytes[start..]);
         let header =
             Header::new(&self.spec, &self.location, groups, entries, bucket_bits, row_bytes, columns, (blocks, directory), sum);
-        (bytes, header.to_json())
+        (bytes, header.to_text())
     }
 }
 

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BLOCK_ENTRIES, IndexSpec};
 
-/// Key of the footer's entry that holds the header, as JSON.
+/// Key of the footer's entry that holds the header: the CRC-32 of its JSON in eight hexadecimal digits, and the JSON.
 pub(crate) const HEADER_KEY: &str = "tidegate.key-index";
 
 /// Version of the format and of the hash: another one is no index.
@@ -130,14 +130,24 @@ impl Header {
     }
 
     /// As the footer holds it.
-    pub(super) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and text have a JSON form")
+    pub(super) fn to_text(&self) -> String {
+        Self::sealed(&serde_json::to_string(self).expect("numbers and text have a JSON form"))
+    }
+
+    /// A header's JSON behind its own checksum: a footer has none, and a digit that flips in it would be believed.
+    pub(crate) fn sealed(json: &str) -> String {
+        format!("{:08x}{json}", crc32fast::hash(json.as_bytes()))
+    }
+
+    fn unsealed(text: &str) -> Option<&str> {
+        let (sum, json) = text.split_at_checked(8)?;
+        (u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes())).then_some(json)
     }
 
     /// The header of a file's index, if it has one that can be believed for these id columns.
     pub(crate) fn of_file(location: &str, footer: &ParquetMetaData, file_bytes: u64, id: &[NestedFieldRef]) -> Option<Self> {
         let held = footer.file_metadata().key_value_metadata()?.iter().find(|entry| entry.key == HEADER_KEY)?;
-        let header: Self = serde_json::from_str(held.value.as_deref()?).ok()?;
+        let header: Self = serde_json::from_str(Self::unsealed(held.value.as_deref()?)?).ok()?;
         let fits = header.version == VERSION
             && header.file == name(location)
             && header.rows == rows(footer.row_groups())

@@ -7,7 +7,7 @@
 //! ```text
 //! row groups │ entries: blocks of 256, each with its CRC-32            │ directory        │ Parquet's page indexes and footer,
 //!            │ check of the hash (8 bytes), row, version columns        │ unary, 16 bits a │ with the header under the key
-//!            │ in the order of the hash, as few bytes as the file needs │ row, CRC-32      │ `tidegate.key-index`
+//!            │ in the order of the hash, as few bytes as the file needs │ row, CRC-32      │ `tidegate.key-index`, with its CRC-32
 //! ```
 //!
 //! The directory is quasi-succinct (Elias 1974; Fano 1971): ids are sorted by their XXH3-128 hash; the first

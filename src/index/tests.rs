@@ -160,6 +160,25 @@ fn a_table_without_a_row_has_an_index_that_finds_nothing() {
 }
 
 #[test]
+fn a_header_in_which_a_digit_flipped_is_not_believed() {
+    let rows = [(Some("a".to_owned()), 1_000, Some(2)), (Some("b".to_owned()), 3_000, None)];
+    let file = file_of(&spec(), &[batch(&rows)]);
+    let metadata = file.footer.file_metadata();
+    let held = metadata.key_value_metadata().unwrap().iter().find(|entry| entry.key == HEADER_KEY).unwrap();
+    let text = held.value.clone().unwrap();
+    let with = |text: String| {
+        let keys = Some(vec![KeyValue::new(HEADER_KEY.to_owned(), text)]);
+        let metadata = FileMetaData::new(metadata.version(), metadata.num_rows(), None, keys, metadata.schema_descr_ptr(), None);
+        let footer = ParquetMetaDataBuilder::new(metadata).set_row_groups(file.footer.row_groups().to_vec()).build();
+        Header::of_file("one.parquet", &footer, u64::MAX, &spec().id)
+    };
+    assert!(with(text.clone()).is_some());
+    assert!(text.contains("\"min\":1000"), "{text}");
+    assert_eq!(with(text.replacen("\"min\":1000", "\"min\":1001", 1)), None);
+    assert_eq!(with(text[8..].to_owned()), None, "without its checksum");
+}
+
+#[test]
 fn an_index_is_believed_only_for_its_own_id_columns() {
     let rows = [(Some("a".to_owned()), 1, Some(2)), (Some("b".to_owned()), 3, None)];
     let file = file_of(&spec(), &[batch(&rows)]);

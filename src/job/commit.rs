@@ -28,7 +28,7 @@ use crate::rewrite::rewrite;
 use crate::snapshot::{FileSet, set_property, snapshot_id};
 use crate::source::{Cut, Reached, Source};
 use crate::state;
-use crate::table::fit::MergeMode;
+use crate::table::fit::{MergeMode, id_fields};
 use crate::watermark::{Advance, advance};
 use crate::write::WriteTarget;
 
@@ -438,6 +438,8 @@ fn progress<S: Source, C: Catalog>(job: &Job<'_, S, C>, pulled: &Pulled, collect
         end,
         skipped: pulled.plan.skipped.clone(),
         leader_epochs,
+        // Rows that were merged stay so while a job appends.
+        id: id_fields(job.config, pulled.table.metadata.current_schema()).or_else(|| before?.id.clone()),
         watermark,
         // A watermark that waits out a job without an event time stays that column's.
         event_time_id: state::event_time_id(job.config, &pulled.table).or(before.and_then(|p| p.event_time_id)),

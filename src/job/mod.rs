@@ -8,6 +8,7 @@
 //!    is not, and is never done.
 //! 5. File names carry the run's UUID: no run can overwrite or delete another's files.
 
+mod bounds;
 mod commit;
 mod losses;
 pub mod reset;
@@ -215,7 +216,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 
-            let bounds = tokio::task::block_in_place(|| self.source.bounds())?;
+            let bounds = self.bounds(state.found.is_none()).await?;
             if drain && up_to.is_none() {
                 *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
             }

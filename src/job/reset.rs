@@ -24,6 +24,7 @@ use crate::reset::{Before, Move, To, may_repeat, moves};
 use crate::snapshot::{FileSet, set_property, snapshot_id};
 use crate::source::Source;
 use crate::state::{self, Look, State};
+use crate::table::fit::id_fields;
 
 /// What the user wants.
 #[derive(Debug, Clone)]
@@ -127,7 +128,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     /// What the reset does to the table as it is now.
     async fn judge_reset(&self, options: &ResetOptions, table: &LoadedTable, names: &FileNames) -> Result<Judged> {
         let standing = self.standing(table, names).await?;
-        let bounds = tokio::task::block_in_place(|| self.source.bounds())?;
+        let bounds = self.bounds(true).await?;
         let at_time = match options.to {
             To::Time(millis) => tokio::task::block_in_place(|| self.source.offsets_at(millis))?,
             To::Earliest | To::Latest | To::Offsets(_) => Offsets::new(),
@@ -277,6 +278,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             end: at,
             skipped: BTreeMap::new(),
             leader_epochs: epochs.into_iter().filter(|(partition, _)| stays(partition)).collect(),
+            id: id_fields(self.config, table.metadata.current_schema()),
             watermark: options.watermark,
             event_time_id: state::event_time_id(self.config, table),
             max_event_time: BTreeMap::new(),
@@ -292,7 +294,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             let group = group(&self.config.name);
             let offsets = done.moves.iter().map(|(&partition, one)| (partition, one.to)).collect();
             if let Err(error) = tokio::task::block_in_place(|| self.source.mirror(&group, &offsets)) {
-                warnings.push(format!("offsets were not mirrored to group `{group}`: {error}"));
+                warnings.push(format!("offsets were not mirrored to group `{group}`: {}", error.cause()));
             }
         }
         self.observer.phase(Phase::Done);

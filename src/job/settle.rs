@@ -123,7 +123,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         if self.config.kafka.mirror_group {
             let group = group(&self.config.name);
             if let Err(error) = tokio::task::block_in_place(|| self.source.mirror(&group, &progress.end)) {
-                warnings.push(format!("offsets were not mirrored to group `{group}`: {error}"));
+                warnings.push(format!("offsets were not mirrored to group `{group}`: {}", error.cause()));
             }
         }
         if let (Some(door), Some(pending)) = (door, &progress.rejects) {

@@ -20,13 +20,13 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::errors::Result as ParquetResult;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Doing, Error, Result};
 use crate::live::adapt::{Columns, Projection, id_of, with_field_ids};
 use crate::live::files::LiveFiles;
-use crate::storage::Store;
+use crate::storage::{Store, failed};
 
 /// Fetched from a file's end at first: most footers fit, which saves a request.
 const FOOTER_BYTES: usize = 64 << 10;
@@ -83,9 +83,10 @@ impl FileReader {
         let (client, path) = store.object(file.file_path())?;
         let bytes = Arc::new(AtomicU64::new(0));
         let mut source = Source { client, path, size: file.file_size_in_bytes(), bytes, end: None };
-        let footer = load_footer(&mut source, FOOTER_BYTES.saturating_add(more))
-            .await
-            .doing(|| format!("read the footer of `{}`", file.file_path()))?;
+        let footer = match load_footer(&mut source, FOOTER_BYTES.saturating_add(more)).await {
+            Ok(footer) => footer,
+            Err(error) => return Err(no_footer(file, store, error).await),
+        };
         let fields = with_field_ids(footer.schema().fields(), live.names.as_ref(), live.metadata.current_schema().as_struct());
         let partition = identity_values(live, file, spec_id);
         Ok(Self { location: file.file_path().into(), source, footer, fields, partition, pages: false })
@@ -231,6 +232,18 @@ fn options() -> ArrowReaderOptions {
 }
 
 /// Fetches the file's last `hint` bytes, which hold the footer of most files, and keeps them.
+/// Why a footer could not be read. A file that is shorter than it was answers like a store in trouble; its size tells them apart.
+async fn no_footer(file: &DataFile, store: &Store, error: ParquetError) -> Error {
+    let doing = || format!("read the footer of `{}`", file.file_path());
+    let recorded = file.file_size_in_bytes();
+    match store.size(file.file_path()).await {
+        Ok(Some(size)) if size != recorded => {
+            Error::Damaged { doing: doing(), source: format!("it has {size} bytes, and its manifest says {recorded}").into() }
+        }
+        _ => failed(doing, error),
+    }
+}
+
 async fn load_footer(source: &mut Source, hint: usize) -> ParquetResult<ArrowReaderMetadata> {
     let start = source.size.saturating_sub(u64::try_from(hint).unwrap_or(u64::MAX));
     source.end = Some((start, source.get_bytes(start..source.size).await?));

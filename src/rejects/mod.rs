@@ -12,6 +12,7 @@
 pub(crate) mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use iceberg::TableIdent;
@@ -77,7 +78,7 @@ pub(crate) struct MainTable<'a> {
 
 /// The highest batch of one main table whose rejects are in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Done {
+pub(crate) struct Done {
     epoch: u64,
     batch: u64,
     #[serde(rename = "table-uuid")]
@@ -91,7 +92,23 @@ struct Done {
 }
 
 impl Done {
-    fn holds(&self, other: &Self) -> bool {
+    /// The property's value.
+    pub(crate) fn encode(&self) -> String {
+        serde_json::to_string(self).expect("numbers and strings always serialize")
+    }
+
+    /// Reads the property's value; `key` and `table` are named where that is not possible.
+    pub(crate) fn decode(key: &str, table: impl Display, value: &str) -> Result<Self> {
+        serde_json::from_str(value).map_err(|e| {
+            Error::refused(
+                format!("property `{key}` of table `{table}` cannot be read: {e}"),
+                "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12,\"table-uuid\":\"...\"}`",
+            )
+        })
+    }
+
+    /// Whether the rejects of that batch are in the table once those of this one are.
+    pub(crate) fn holds(&self, other: &Self) -> bool {
         self.table_uuid == other.table_uuid && (self.epoch, self.batch) >= (other.epoch, other.batch)
     }
 }
@@ -101,6 +118,8 @@ impl<C: Catalog> Rejects<'_, C> {
     pub(crate) async fn open_or_create(&self) -> Result<LoadedTable> {
         if let Some(table) = self.catalog.load(&self.ident).await? {
             fit(&table)?;
+            // Damage that is found before the main commit leaves nothing half done.
+            self.done(&table)?;
             return Ok(table);
         }
         let location = self.catalog.default_location(&self.ident);
@@ -270,7 +289,7 @@ impl<C: Catalog> Rejects<'_, C> {
         attempt: u32,
     ) -> Result<Prepared> {
         let names = self.names.attempt(attempt);
-        let value = serde_json::to_string(done).expect("numbers and strings always serialize");
+        let value = done.encode();
         let summary = BTreeMap::from([
             ("tidegate.rejects-of".to_owned(), self.job.clone()),
             ("tidegate.epoch".to_owned(), done.epoch.to_string()),
@@ -322,13 +341,8 @@ fn key(job: &str) -> String {
 
 fn done(table: &LoadedTable, job: &str) -> Result<Option<Done>> {
     let key = key(job);
-    let Some(value) = table.metadata.properties().get(&key) else { return Ok(None) };
-    serde_json::from_str(value).map(Some).map_err(|e| {
-        Error::refused(
-            format!("property `{key}` of table `{}` cannot be read: {e}", table.ident),
-            "it was edited by hand; restore it, as in `{\"epoch\":0,\"batch\":12,\"table-uuid\":\"...\"}`",
-        )
-    })
+    let value = table.metadata.properties().get(&key);
+    value.map(|value| Done::decode(&key, &table.ident, value)).transpose()
 }
 
 /// Epoch and number of the newest batch of the main table with this UUID whose rejects are appended. `job` as it stands in the rows.

@@ -10,7 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, error, info, warn};
 
+use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
+use crate::source::security::refusal::Refusal;
 
 /// Heard through the callbacks of one client, kept for the room that asked something of it.
 #[derive(Debug, Default)]
@@ -18,7 +20,14 @@ pub(super) struct Health(Mutex<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    refused: Option<String>,
+    refused: Option<Refusal>,
+    refusals: u64,
+    /// OpenSSL's last verdict of a broker's certificate, by the broker's address.
+    verdicts: HashMap<String, i32>,
+    /// Whether there ever was a token.
+    has_token: bool,
+    /// Why there is no new one, where the last attempt failed.
+    no_token: Option<Error>,
     broken: Option<String>,
     unreachable: Option<String>,
     all_down: bool,
@@ -29,16 +38,38 @@ impl Health {
     /// Takes an error of no request in particular.
     pub(super) fn heard(&self, code: Code, reason: &str) {
         let mut heard = self.lock();
+        let refusal = Refusal::read(code, reason, |broker| heard.verdicts.get(broker).copied());
         match code {
             // Only `mirror` needs the group, and its own answer says so.
             Code::GroupAuthorizationFailed => {}
-            _ if is_denial(code) => heard.refused = Some(reason.to_owned()),
+            // Said by us, to librdkafka; we know more of it.
+            _ if reason.starts_with(TOKEN_FAILED) => {}
+            _ if refusal.is_some() => {
+                heard.refused = refusal;
+                heard.refusals += 1;
+            }
             Code::Fatal => heard.broken = Some(reason.to_owned()),
             Code::AllBrokersDown => heard.all_down = true,
             _ => {
                 debug!(target: "librdkafka", ?code, reason, "error without a request");
                 heard.unreachable = Some(reason.to_owned());
             }
+        }
+    }
+
+    /// Takes OpenSSL's verdict of a broker's certificate: a number of its `x509_vfy.h`.
+    pub(super) fn distrusted(&self, broker: &str, verdict: i32) {
+        self.lock().verdicts.insert(broker.to_owned(), verdict);
+    }
+
+    /// Takes what an attempt to get a token ended with.
+    pub(super) fn logged_in(&self, outcome: Result<()>) {
+        let mut heard = self.lock();
+        heard.has_token |= outcome.is_ok();
+        heard.no_token = outcome.err();
+        if let Some(error) = &heard.no_token {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            warn!(%error, cause, "no new token; what is left of the last one is used up first");
         }
     }
 
@@ -55,9 +86,22 @@ impl Health {
         self.lock().fetched.take()
     }
 
-    /// Why credentials or permissions were refused, if they were.
-    pub(super) fn refused(&self) -> Option<String> {
-        self.lock().refused.clone()
+    /// How many refusals were heard of. librdkafka tells the same one of the same broker again after half a minute.
+    pub(super) fn refusals(&self) -> u64 {
+        self.lock().refusals
+    }
+
+    /// The error for credentials that were refused, if they were: why there is no token, where that is why.
+    pub(super) fn denied(&self, doing: impl FnOnce() -> String) -> Option<Error> {
+        let mut heard = self.lock();
+        let refusal = heard.refused.clone()?;
+        Some(heard.no_token.take().unwrap_or_else(|| refusal.into_error(doing())))
+    }
+
+    /// Why no connection can be opened, where that takes a token and there never was one.
+    pub(super) fn without_token(&self) -> Option<Error> {
+        let mut heard = self.lock();
+        if heard.has_token { None } else { heard.no_token.take() }
     }
 
     /// Why the client cannot go on at all, if so.
@@ -87,25 +131,15 @@ impl Health {
     }
 }
 
-/// Whether the broker knows who asks and says no, or does not believe who asks (or we do not believe the broker: TLS).
-pub(super) fn is_denial(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::SSL
-    )
-}
+/// How librdkafka begins when it passes on that there is no token.
+const TOKEN_FAILED: &str = "Failed to acquire SASL OAUTHBEARER token";
 
 /// One line of librdkafka's log. What it calls an error is about one connection; whether that is an error of the run is decided
 /// elsewhere, so none is more than a warning here.
 pub(super) fn log(level: i32, facility: &str, line: &str) {
     match level {
+        // Each attempt says so again; the verdict is told once, with its meaning.
+        _ if facility == "SSLCERTVRFY" => debug!(target: "librdkafka", facility, "{line}"),
         ..=2 => error!(target: "librdkafka", facility, "{line}"),
         3 | 4 => warn!(target: "librdkafka", facility, "{line}"),
         5 | 6 => info!(target: "librdkafka", facility, "{line}"),
@@ -149,16 +183,45 @@ mod tests {
         health.heard(Code::BrokerTransportFailure, "connection refused");
         health.heard(Code::AllBrokersDown, "1/1 brokers are down");
         assert_eq!((health.unreachable().as_deref(), health.all_down()), (Some("connection refused"), true));
-        assert_eq!((health.refused(), health.broken()), (None, None));
+        assert_eq!((health.refusals(), health.broken()), (0, None));
         health.answered();
         assert_eq!((health.unreachable(), health.all_down()), (None, false));
 
         health.heard(Code::GroupAuthorizationFailed, "a group that is never joined");
-        assert_eq!(health.refused(), None);
+        assert!(health.denied(String::new).is_none());
         health.heard(Code::Authentication, "wrong password");
         health.heard(Code::Fatal, "fenced");
         health.answered();
-        assert_eq!((health.refused().as_deref(), health.broken().as_deref()), (Some("wrong password"), Some("fenced")));
+        assert_eq!((health.refusals(), health.broken().as_deref()), (1, Some("fenced")));
+        let error = health.denied(|| "read".into()).unwrap();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (77, "not allowed to read"));
+    }
+
+    #[test]
+    fn what_is_known_of_a_certificate_and_of_a_token_goes_before_what_librdkafka_says() {
+        let health = Health::default();
+        health.distrusted("b1:9093", 62);
+        health.heard(Code::SSL, "ssl://b1:9093/1: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed");
+        let error = health.denied(|| "read".into()).unwrap();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.starts_with("the certificate of b1:9093 is for another host"), "{cause}");
+        assert!(error.hint().unwrap().contains("advertised.listeners"));
+
+        health.heard(Code::Authentication, "Failed to acquire SASL OAUTHBEARER token: no token");
+        assert_eq!(health.refusals(), 1, "that is told by whom we asked");
+        health.logged_in(Err(Error::unavailable("get a token", "gone")));
+        assert_eq!(health.denied(|| "read".into()).unwrap().exit_code(), 75, "the broker refuses a token that ended");
+    }
+
+    #[test]
+    fn without_a_first_token_nobody_waits_for_an_answer() {
+        let health = Health::default();
+        assert!(health.without_token().is_none(), "it is still on its way");
+        health.logged_in(Err(Error::denied("get a token", "wrong secret", "")));
+        assert_eq!(health.without_token().unwrap().exit_code(), 77);
+        health.logged_in(Ok(()));
+        health.logged_in(Err(Error::unavailable("get a token", "gone")));
+        assert!(health.without_token().is_none(), "the first one is still good");
     }
 
     #[test]

@@ -20,8 +20,10 @@ use crate::error::{Error, Result};
 use crate::offsets::{Offset, Offsets, Partition, PartitionBounds, TopicBounds};
 use crate::source::ffi::ask::{Answer, Isolation, Pending};
 use crate::source::ffi::{Consumer, Failure, Leaders};
-use crate::source::health::{Health, is_denial};
+use crate::source::health::Health;
 use crate::source::pull::{self, Feed};
+use crate::source::security::refusal::{Refusal, is_denial};
+use crate::source::security::{self, Security};
 use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
@@ -50,8 +52,12 @@ const DEFAULTS: &[(&str, &str)] = &[
 
 /// How long a question may take when brokers accept connections but do not answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How long to go on once every broker has refused: enough for each address of each name to be tried.
-const REFUSED_MAX: Duration = Duration::from_secs(1);
+/// How long to go on once every broker is out of reach: enough for each address of each name to be tried.
+const DOWN_MAX: Duration = Duration::from_secs(1);
+/// How long to go on once some broker did not believe us, or we it: enough for another one to answer.
+const REFUSED_MAX: Duration = Duration::from_secs(3);
+/// How long one request may wait for a partition's leader: a dead one never answers, and by then there may be another.
+const LEADER_MAX: Duration = Duration::from_secs(4);
 /// Mirroring is a courtesy; a run does not wait longer for it.
 const MIRROR_MAX: Duration = Duration::from_secs(5);
 /// The longest time that librdkafka gives a request.
@@ -69,6 +75,8 @@ const LATEST: i64 = -1;
 pub struct Kafka {
     topic: String,
     brokers: String,
+    /// `security.protocol`.
+    protocol: String,
     consumer: Consumer,
     health: Arc<Health>,
     /// A client has one assignment, so one pull at a time.
@@ -84,14 +92,18 @@ impl std::fmt::Debug for Kafka {
 }
 
 impl Kafka {
+    /// The property whose value is a token, or the name of a place where there always is a good one.
+    pub(crate) const TOKEN: &str = security::TOKEN;
+
     /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
     /// never joined: librdkafka assigns nothing without a name.
     pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+        let security = Security::of(properties)?;
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULTS {
             config.set(*name, *value);
         }
-        for (name, value) in properties {
+        for (name, value) in &security.properties {
             config.set(name, value);
         }
         for (name, value) in OURS {
@@ -108,11 +120,12 @@ impl Kafka {
             topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
         let native = config.create_native_config().map_err(unusable)?;
         let health = Arc::new(Health::default());
-        let consumer = Consumer::new(native, topic_c, Arc::clone(&health))
+        let consumer = Consumer::new(native, topic_c, Arc::clone(&health), security.login)
             .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
         Ok(Self {
             topic: topic.to_owned(),
             brokers: brokers.clone(),
+            protocol: properties.get("security.protocol").map_or("plaintext", String::as_str).to_owned(),
             consumer,
             health,
             pulling: Mutex::new(()),
@@ -218,11 +231,10 @@ impl Kafka {
 
     /// Puts the cause beside what librdkafka answered, and says whose turn it is.
     fn explain(&self, failure: Failure, doing: &dyn Fn() -> String) -> Error {
-        if let Some(reason) = self.health.refused() {
-            return Error::Denied { doing: doing(), source: reason.into() };
+        if let Some(refusal) = Refusal::of_answer(failure.code, &self.topic) {
+            return refusal.into_error(doing());
         }
         match failure.code {
-            code if is_denial(code) => Error::Denied { doing: doing(), source: failure.into() },
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => Error::setup(
                 format!("topic `{}` does not exist on {}", self.topic, self.brokers),
                 "`kafka.topic` names the topic; tidegate creates none",
@@ -230,10 +242,18 @@ impl Kafka {
             Code::InvalidTopic => {
                 Error::setup(format!("`{}` is not a name that a topic can have", self.topic), "`kafka.topic` names the topic")
             }
-            _ => match self.health.unreachable() {
-                Some(reason) => Error::unavailable(doing(), format!("{reason}: {failure}")),
-                None => Error::unavailable(doing(), failure),
+            // Sent to a broker that was never reached, or timed out: what librdkafka heard meanwhile is why.
+            code => match self.health.denied(doing).or_else(|| is_denial(code).then(|| not_allowed(doing(), &failure))) {
+                Some(error) => error,
+                None => self.unreachable(doing(), failure),
             },
+        }
+    }
+
+    fn unreachable(&self, doing: String, failure: Failure) -> Error {
+        match self.health.unreachable() {
+            Some(reason) => Error::unavailable(doing, format!("{reason}: {failure}")),
+            None => Error::unavailable(doing, failure),
         }
     }
 }
@@ -258,38 +278,52 @@ impl<'a> Hope<'a> {
     fn check(&mut self, doing: &dyn Fn() -> String) -> Result<()> {
         self.kafka.consumer.serve();
         let health = &self.kafka.health;
-        if let Some(reason) = health.refused() {
-            return Err(Error::Denied { doing: doing(), source: reason.into() });
+        if let Some(error) = health.without_token() {
+            return Err(error);
         }
         if !health.all_down() {
             self.all_down_since = None;
         }
-        let hopeless = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= REFUSED_MAX;
-        if hopeless || self.left().is_zero() {
-            let silent = || format!("no answer within {} s", self.answer_max.as_secs());
+        let all_down = health.all_down() && self.all_down_since.get_or_insert_with(now).elapsed() >= DOWN_MAX;
+        let patient = self.asked.elapsed() < REFUSED_MAX.min(self.answer_max);
+        if !all_down && patient {
+            return Ok(());
+        }
+        if let Some(error) = health.denied(doing) {
+            return Err(error);
+        }
+        if all_down || self.left().is_zero() {
+            let silent = || match all_down {
+                true => format!(
+                    "no broker keeps a connection open: is `security.protocol`, now `{}`, what its listener speaks?",
+                    self.kafka.protocol
+                ),
+                false => format!("no answer within {} s", self.answer_max.as_secs()),
+            };
             return Err(Error::unavailable(doing(), health.unreachable().unwrap_or_else(silent)));
         }
         Ok(())
     }
 }
 
-impl Source for Kafka {
-    fn bounds(&self) -> Result<TopicBounds> {
+impl Kafka {
+    /// Bounds of the partitions that could be asked; where none could, why: an election may be over soon.
+    fn ask_bounds(&self) -> Result<Result<TopicBounds>> {
         let leaders = self.leaders()?;
         let doing = || format!("ask for offsets of `{}` on {}", self.topic, self.brokers);
         let Some(leader) = leaders.iter().find_map(|&(_, leader)| leader) else {
-            return Err(Error::unavailable(doing(), "no partition has a leader"));
+            return Ok(Err(Error::unavailable(doing(), "no partition has a leader")));
         };
         let led: Vec<_> = leaders.iter().filter_map(|&(partition, leader)| leader.and(Some(partition))).collect();
         let ask = |offset, isolation| {
             let asked: Vec<_> = led.iter().map(|&partition| (partition, offset)).collect();
-            self.list(&asked, isolation)
+            self.consumer.list_offsets(&asked, isolation, LEADER_MAX)
         };
         // All are on their way before the first is awaited.
         let earliest = ask(EARLIEST, Isolation::ReadUncommitted);
         let last_stable = ask(LATEST, Isolation::ReadCommitted);
         let high_watermark = ask(LATEST, Isolation::ReadUncommitted);
-        let id = self.consumer.topic_id(leader, ANSWER_MAX);
+        let id = self.consumer.topic_id(leader, LEADER_MAX);
         let (earliest, refused_1) = self.listed(&earliest)?;
         let (last_stable, refused_2) = self.listed(&last_stable)?;
         let (high_watermark, refused_3) = self.listed(&high_watermark)?;
@@ -302,20 +336,37 @@ impl Source for Kafka {
         let unanswered = partitions.values().filter(|bounds| bounds.is_none()).count();
         let refusal = refused_1.or(refused_2).or(refused_3);
         if unanswered == partitions.len() {
-            return Err(match refusal {
+            return Ok(Err(match refusal {
                 Some(failure) => self.explain(failure, &doing),
                 None => Error::unavailable(doing(), "no partition was answered for"),
-            });
+            }));
         }
         if unanswered > 0 {
             tracing::warn!(unanswered, ?refusal, "partitions whose leader could not be asked are left for a later run");
         }
-        Ok(TopicBounds {
-            topic: self.topic.clone(),
-            topic_id: self.topic_id(&id)?,
-            cluster_id: self.consumer.cluster_id(SLICE),
-            partitions,
-        })
+        let topic_id = match self.topic_id(&id) {
+            // Who was asked first may be gone; whoever leads a partition that was answered for is not.
+            Err(Error::Unavailable { .. }) => {
+                let answered = leaders.iter().find(|(partition, _)| partitions[partition].is_some());
+                let leader = answered.and_then(|&(_, leader)| leader).unwrap_or(leader);
+                self.topic_id(&self.consumer.topic_id(leader, ANSWER_MAX))?
+            }
+            asked => asked?,
+        };
+        Ok(Ok(TopicBounds { topic: self.topic.clone(), topic_id, cluster_id: self.consumer.cluster_id(SLICE), partitions }))
+    }
+}
+
+impl Source for Kafka {
+    fn bounds(&self) -> Result<TopicBounds> {
+        let asked = now();
+        loop {
+            match self.ask_bounds()? {
+                Ok(bounds) => return Ok(bounds),
+                Err(Error::Unavailable { .. }) if asked.elapsed() < ANSWER_MAX => std::thread::sleep(LOOK),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn offsets_at(&self, timestamp_ms: i64) -> Result<Offsets> {
@@ -407,6 +458,11 @@ fn found(outcome: Result<(Offset, Option<i32>), Failure>) -> Result<Offset, Fail
 fn ordered(earliest: Offset, last_stable: Offset, high_watermark: Offset) -> PartitionBounds {
     let last_stable = last_stable.max(earliest);
     PartitionBounds { earliest, last_stable, high_watermark: high_watermark.max(last_stable) }
+}
+
+/// A refusal that only its code tells.
+fn not_allowed(doing: String, failure: &Failure) -> Error {
+    Error::Denied { doing, source: failure.clone().into() }
 }
 
 fn topic_id(halves: [i64; 2]) -> Option<String> {

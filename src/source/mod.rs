@@ -6,6 +6,7 @@ mod ffi;
 mod health;
 pub mod kafka;
 mod pull;
+mod security;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -18,7 +18,8 @@ use tracing::{debug, warn};
 use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
 use crate::source::ffi::{Batch, Consumer, Failure, Leaders, Message};
-use crate::source::health::{Health, is_denial};
+use crate::source::health::Health;
+use crate::source::security::refusal::Refusal;
 use crate::source::{Chunk, Cut, Flow, Header, PullLimits, Reached, Record, Sink, Span, StartAt, Stop, now};
 
 /// A chunk is handed over when it holds this much: large enough that handing over costs nothing, small enough to stay in cache.
@@ -31,6 +32,9 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long a signal can go unnoticed while nothing arrives.
 const IDLE: Duration = Duration::from_millis(20);
 
+/// How long a partition may stand still after credentials were refused somewhere. A broker that comes back is asked again within
+/// that, and statistics come sooner.
+const REFUSED_MAX: Duration = Duration::from_secs(6);
 /// How long to wait before a seek that came too early is tried again.
 const SEEK_AGAIN: Duration = Duration::from_millis(1);
 /// How long to ask, after a stall, whether the partition is still there.
@@ -124,6 +128,7 @@ struct Pull<'a, 's> {
     chunk: Chunk,
     bytes: u64,
     progress: bool,
+    refusals: Refusals,
     clock: Clock,
     cut: Option<Cut>,
 }
@@ -149,6 +154,7 @@ impl<'a, 's> Pull<'a, 's> {
             chunk: Chunk::default(),
             bytes: 0,
             progress: false,
+            refusals: Refusals { count: feed.health.refusals(), last: None },
             clock: Clock::start(),
             cut: None,
         }
@@ -270,12 +276,25 @@ impl<'a, 's> Pull<'a, 's> {
 
     fn check_health(&self) -> Result<()> {
         self.feed.consumer.serve();
-        let doing = || format!("read `{}`", self.feed.topic);
-        if let Some(reason) = self.feed.health.refused() {
-            return Err(Error::Denied { doing: doing(), source: reason.into() });
-        }
         match self.feed.health.broken() {
-            Some(reason) => Err(Error::unavailable(doing(), reason)),
+            Some(reason) => Err(Error::unavailable(self.doing(), reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn doing(&self) -> String {
+        format!("read `{}`", self.feed.topic)
+    }
+
+    /// A partition that stands still since credentials were refused will not move again; librdkafka would try for ever.
+    fn check_refused(&mut self, moved_at: Duration, now: Duration) -> Result<()> {
+        let count = self.feed.health.refusals();
+        if count != self.refusals.count {
+            self.refusals = Refusals { count, last: Some(now) };
+        }
+        let standing = |at: Duration| moved_at <= at && now.saturating_sub(at) >= REFUSED_MAX;
+        match self.refusals.last.filter(|&at| standing(at)).and_then(|_| self.feed.health.denied(|| self.doing())) {
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }
@@ -290,17 +309,19 @@ impl<'a, 's> Pull<'a, 's> {
         }
         let waiting = self.lanes.iter().filter(|(_, lane)| !lane.is_done());
         let Some((&partition, lane)) = waiting.min_by_key(|(_, lane)| lane.moved_at) else { return Ok(()) };
-        if now.saturating_sub(lane.moved_at) < self.limits.stall_timeout {
+        let (moved_at, next) = (lane.moved_at, lane.next);
+        self.check_refused(moved_at, now)?;
+        if now.saturating_sub(moved_at) < self.limits.stall_timeout {
             return Ok(());
         }
         // librdkafka is silent about a partition that the topic no longer has.
         let gone = |leaders: Leaders| leaders.iter().all(|(known, _)| *known != partition);
         if self.feed.consumer.leaders(EXPLAIN_MAX).is_ok_and(gone) {
-            return Err(no_such_partition(self.feed.topic, partition, lane.next));
+            return Err(no_such_partition(self.feed.topic, partition, next));
         }
         let seconds = self.limits.stall_timeout.as_secs();
         let source = self.feed.health.unreachable().map(Into::into);
-        Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: lane.next, seconds, source })
+        Err(Error::Stalled { topic: self.feed.topic.to_owned(), partition, offset: next, seconds, source })
     }
 
     /// A partition that is done would go on costing bandwidth, and room in the queue.
@@ -344,13 +365,15 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
             );
             Err(Error::refused(what, choices))
         }
-        code if is_denial(code) => {
-            Err(Error::Denied { doing: format!("read partition {partition} of `{topic}`"), source: failure.reason.clone().into() })
-        }
-        _ => {
-            warn!(partition, offset = wanted, %failure, "reading goes on");
-            Ok(())
-        }
+        // Of the group that is never joined, on which librdkafka asks for offsets all the same: a client without a right to it reads.
+        Code::GroupAuthorizationFailed => Ok(()),
+        code => match Refusal::of_answer(code, topic) {
+            Some(refusal) => Err(refusal.into_error(format!("read partition {partition} of `{topic}`"))),
+            None => {
+                warn!(partition, offset = wanted, %failure, "reading goes on");
+                Ok(())
+            }
+        },
     }
 }
 
@@ -409,6 +432,12 @@ fn append(chunk: &mut Chunk, message: &Message<'_>) -> u64 {
         headers,
     });
     u64::try_from(chunk.arena.len() - before).expect("a length fits 64 bits")
+}
+
+/// Refusals that were heard of, and when the last new one was, on the pull's own clock.
+struct Refusals {
+    count: u64,
+    last: Option<Duration>,
 }
 
 /// Time spent on waiting for the broker. While the sink is busy nothing is taken from the queue, so nothing can stall.

@@ -55,11 +55,13 @@ pub struct Store {
     shared: Arc<Shared>,
 }
 
+/// A root and, where a catalog vended credentials, the number of the table and the prefix.
+type ClientName = (Root, Option<(usize, String)>);
+
 #[derive(Default)]
 struct Shared {
     properties: Properties,
-    /// By root and, where a catalog vended credentials, by table and prefix.
-    opened: Mutex<BTreeMap<(Root, Option<(usize, String)>), Arc<dyn ObjectStore>>>,
+    opened: Mutex<BTreeMap<ClientName, Arc<dyn ObjectStore>>>,
     leases: Mutex<Vec<Arc<Lease>>>,
     counts: Arc<meter::Counts>,
     aborting: Mutex<Vec<tokio::task::JoinHandle<()>>>,
@@ -165,16 +167,27 @@ impl Store {
     /// Several ranges of a file, each whole, in the order asked for.
     pub(crate) async fn read_ranges(&self, location: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let (client, path) = self.object(location)?;
-        let read = client.get_ranges(&path, ranges).await.map_err(|e| failed(|| format!("read `{location}`"), e))?;
-        for (range, bytes) in ranges.iter().zip(&read) {
-            if u64::try_from(bytes.len()) != Ok(range.end - range.start) {
-                return Err(Error::setup(
-                    format!("file `{location}` ends before byte {}", range.end),
-                    "the file was cut or replaced after it was written; restore it, or roll the table back",
-                ));
+        let cut = |end: u64| {
+            Error::setup(
+                format!("file `{location}` ends before byte {end}"),
+                "the file was cut or replaced after it was written; restore it, or roll the table back",
+            )
+        };
+        let read = match client.get_ranges(&path, ranges).await {
+            Ok(read) => read,
+            // Stores differ in what they call a range behind the end.
+            Err(error) => {
+                let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+                return Err(match self.size(location).await {
+                    Ok(Some(size)) if size < end => cut(end),
+                    _ => failed(|| format!("read `{location}`"), error),
+                });
             }
+        };
+        match ranges.iter().zip(&read).find(|(range, bytes)| u64::try_from(bytes.len()) != Ok(range.end - range.start)) {
+            Some((range, _)) => Err(cut(range.end)),
+            None => Ok(read),
         }
-        Ok(read)
     }
 
     /// Size of a file; none where there is no such file.
@@ -207,6 +220,17 @@ impl Store {
         if tokio::time::timeout(WIND_DOWN, futures::future::join_all(aborting)).await.is_err() {
             tracing::warn!("parts of unfinished files stay in the store; a lifecycle rule for incomplete uploads removes them");
         }
+    }
+
+    /// Whether a file of this name could be written: begins one and takes it back, so that there never is one.
+    pub(crate) async fn may_write(&self, location: &str) -> Result<()> {
+        let (client, path) = self.object(location)?;
+        let tried = async {
+            let mut upload = client.put_multipart(&path).await?;
+            upload.put_part(PutPayload::from_static(b"tidegate check")).await?;
+            upload.abort().await
+        };
+        tried.await.map_err(|e| failed(|| format!("write `{location}`"), e))
     }
 
     /// Deletes a file. One that is not there is as good as deleted.

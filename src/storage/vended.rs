@@ -142,6 +142,7 @@ impl Lease {
         self.outlives(prefix, TimeDelta::zero())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "whether credentials still last is a matter of the moment they are used in")]
     fn outlives(&self, prefix: &str, left: TimeDelta) -> bool {
         let refused = self.expired_at.load(Ordering::Acquire) >= self.age();
         let expires = self.held(prefix).and_then(|properties| expiry(&properties));

@@ -306,6 +306,14 @@ impl Misfits {
     }
 }
 
+/// Field ids of the id's columns, ascending: they outlive a new name. None in append mode.
+pub(crate) fn id_fields(config: &Config, schema: &Schema) -> Option<Vec<i32>> {
+    let Mode::Merge(merge) = &config.mode else { return None };
+    let mut ids: Vec<i32> = merge.id.iter().filter_map(|name| schema.field_id_by_name(name)).collect();
+    ids.sort_unstable();
+    Some(ids)
+}
+
 fn top_level<'s>(schema: &'s Schema, column: &str) -> Option<&'s Type> {
     schema.as_struct().field_by_name(column).map(|field| field.field_type.as_ref())
 }

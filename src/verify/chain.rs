@@ -201,6 +201,7 @@ mod tests {
             end: end.iter().copied().collect(),
             skipped: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
+            id: None,
             watermark,
             event_time_id: None,
             max_event_time: BTreeMap::new(),

@@ -31,15 +31,21 @@ class Record:
 class Broker:
     """The cluster of `scripts/kafka`, and the names of the topics made on it.
 
-    `proxied` is the port at which a proxy stands before the listener `self.proxied`.
+    `proxied` is the port at which a proxy stands before the listener `self.proxied`. With `secure` there are
+    further `listeners`, where a client has to say who it is.
     """
 
-    def __init__(self, directory, brokers=1, proxied=None):
+    def __init__(self, directory, brokers=1, proxied=None, secure=False):
         self.directory = directory
         self.options = ["--brokers", str(brokers)] + (["--proxied", str(proxied)] if proxied else [])
+        self.options += ["--secure"] if secure else []
         said = self.start()
         self.bootstrap = said["bootstrap.servers"]
         self.proxied = said.get("proxied.listener")
+        servers = {
+            name.removesuffix(".servers"): at for name, at in said.items() if name.endswith(".servers")
+        }
+        self.listeners = servers | {"plain": servers.pop("bootstrap")}
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
         # One request in flight: a batch sent again after an error would else land behind a later one.
         settings = {"bootstrap.servers": self.bootstrap, "linger.ms": 2, "log_level": 2}
@@ -57,6 +63,11 @@ class Broker:
 
     def kill(self):
         subprocess.run([ROOT / "scripts" / "kafka", "down", "--kill", str(self.directory)], check=True)
+
+    def tool(self, name, *arguments):
+        """One of Kafka's own tools, as a class of its jars."""
+        tool = [ROOT / "scripts" / "kafka", "tool", str(self.directory), name, *arguments]
+        subprocess.run(tool, check=True, capture_output=True, text=True)
 
     def topic(self, partitions=1, **config):
         name = self.new_topic(f"e2e-{next(self.numbers)}", partitions, **config)

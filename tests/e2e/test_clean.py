@@ -1,48 +1,12 @@
 """`tidegate clean`: finds exactly what killed runs left behind, and deletes nothing else."""
 
-import os
 import random
-import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from articles import Feed
 from corrupt import local
-
-DAY = 86_400
-
-
-def files_below(directory):
-    return {path for path in directory.rglob("*") if path.is_file()}
-
-
-def named(table):
-    """Every file that a table names, as PyIceberg reads it."""
-    metadata, io = table.metadata, table.io
-    found = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
-    for snapshot in metadata.snapshots:
-        found.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(io):
-            found.add(manifest.manifest_path)
-            found |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(io)}
-    return {local(location) for location in found}
-
-
-def orphans(job):
-    """Files of the table's folders that nothing names."""
-    directory = Path(job.warehouse.uri.removeprefix("file://"))
-    in_use = set()
-    with closing(job.warehouse.pyiceberg()) as catalog:
-        for name in (job.table, f"{job.table}_rejects"):
-            if catalog.table_exists(name):
-                in_use |= named(catalog.load_table(name))
-    return files_below(directory) - in_use
-
-
-def age(paths, days=4):
-    for path in paths:
-        os.utime(path, (time.time() - days * DAY,) * 2)
+from leftovers import age, files_below, orphans, own
 
 
 def clean(job, *arguments, code=0):
@@ -74,6 +38,7 @@ def test_what_killed_runs_left_is_found_and_deleted_and_nothing_else(make_job, v
     left = orphans(job)
     assert len(left) > 5, left
     assert {path.suffix for path in left} >= {".parquet", ".avro"}, left
+    assert own(left) == left
     report = clean(job)
     assert (report["files"], report["too_young"], report["orphans"]) == (0, len(left), [])
 
@@ -85,6 +50,7 @@ def test_what_killed_runs_left_is_found_and_deleted_and_nothing_else(make_job, v
         path.write_bytes(b"x")
     young, *old = sorted(left)
     age([*old, *foreign])
+    assert not own(foreign[:1])
     before = files_below(directory.parent.parent)
     report = clean(job)
     assert listed(report) == set(old)

@@ -174,6 +174,75 @@ def move_offsets(side, by):
     return change
 
 
+def edit_offsets(edit, at=1):
+    """Changes the partitions' starts and ends of one batch."""
+
+    def change(job):
+        def edited(summary):
+            sides = [f"tidegate.offsets.{side}" for side in ("start", "end")]
+            start, end = (json.loads(summary[side]) for side in sides)
+            edit(start[job.topic.name], end[job.topic.name])
+            summary |= {side: json.dumps(offsets) for side, offsets in zip(sides, (start, end), strict=True)}
+
+        edit_summary(job.warehouse, job.table, at, edited)
+        return {"partition": 1}
+
+    return change
+
+
+def go_back(start, end):
+    start["1"], end["1"] = end["1"], start["1"]
+
+
+def forget(start, end):
+    del start["1"], end["1"]
+
+
+def set_summary(at=1, **entries):
+    def change(job):
+        def edit(summary):
+            summary |= {
+                "tidegate." + key.replace("_", "."): value.replace("TOPIC", job.topic.name)
+                for key, value in entries.items()
+            }
+
+        edit_summary(job.warehouse, job.table, at, edit)
+
+    return change
+
+
+def rename_topic(job):
+    def edit(summary):
+        for key in [key for key in summary if key.startswith("tidegate.")]:
+            summary[key] = summary[key].replace(f'"{job.topic.name}"', '"another"')
+
+    edit_summary(job.warehouse, job.table, 1, edit)
+
+
+def pad_manifest(job):
+    """Its content is the same, and somebody wrote behind it."""
+    table = job.warehouse.table(job.table)
+    manifest = job.warehouse.history(job.table)[0].manifests(table.io)[0].manifest_path
+    with local(manifest).open("ab") as file:
+        file.write(b"x")
+    return {"file": manifest}
+
+
+def claim_rejects(job):
+    """A batch says that it made one more than it counted."""
+
+    def edit(summary):
+        pending = json.loads(summary["tidegate.rejects"])
+        pending["files"][0]["records"] += 1
+        summary["tidegate.rejects"] = json.dumps(pending)
+
+    edit_summary(job.warehouse, job.table, 1, edit)
+
+
+def drop_rejects(job):
+    job.warehouse.sql(f"DROP TABLE {job.warehouse.catalog}.{job.table}_rejects")
+
+
 def add_to(at=1, **counts):
     def change(job):
         def edit(summary):
@@ -246,6 +315,24 @@ WRONG = {
     "gap": (move_offsets("start", 1), {"ranges", "accounts"}),
     "overlap": (move_offsets("start", -1), {"ranges"}),
     "end moved": (move_offsets("end", 1), {"ranges"}),
+    "range goes back": (edit_offsets(go_back), {"ranges", "accounts"}),
+    "partition forgotten": (edit_offsets(forget, at=2), {"ranges", "accounts"}),
+    "start without an end": (
+        edit_offsets(lambda start, end: end.pop("1"), at=2),
+        {"ranges", "accounts"},
+    ),
+    "end without a start": (
+        edit_offsets(lambda start, end: start.pop("1"), at=2),
+        {"ranges", "accounts"},
+    ),
+    "given up beside the range": (
+        set_summary(offsets_skipped='{"TOPIC": {"1": [900, 950]}}'),
+        {"ranges", "accounts"},
+    ),
+    "batch counted twice": (set_summary(batch="1"), {"ranges", "rejects"}),
+    "another topic": (rename_topic, {"ranges"}),
+    "reset to an epoch before": (set_summary(kind="reset"), {"ranges"}),
+    "more read than there is": (add_to(read=10_000, duplicate=10_000), {"accounts"}),
     "batch lost": (lose_a_batch, {"ranges", "accounts", "rejects", "last_batch"}),
     "summary damaged": (damage_summary, {"ranges"}),
     "outcomes do not add up": (add_to(inserted=1), {"accounts"}),
@@ -258,6 +345,7 @@ WRONG = {
     "data file cut": (truncate_file, {"files"}),
     "data file garbled": (garble_data, {"unique", "last_batch"}),
     "manifest gone": (drop_manifest, {"files"}),
+    "manifest longer": (pad_manifest, {"files"}),
     "manifest list gone": (drop_manifest_list, {"files"}),
     "id twice": (insert_twice, {"unique"}),
     "reject lost": (rejects_sql("DELETE FROM {table} WHERE batch = 2 AND reason = 'late'"), {"rejects"}),
@@ -265,6 +353,8 @@ WRONG = {
         rejects_sql("INSERT INTO {table} SELECT * FROM {table} WHERE batch = 2 AND reason = 'late'"),
         {"rejects"},
     ),
+    "more rejects named than counted": (claim_rejects, {"rejects"}),
+    "rejects table gone": (drop_rejects, {"rejects", "last_batch"}),
     "reject of no batch": (
         rejects_sql(
             "INSERT INTO {table} SELECT topic, partition, 9999L AS offset, timestamp, key, value, "
@@ -279,6 +369,19 @@ WRONG = {
     "row of the last batch lost": (forge("DELETE FROM {table} WHERE id = 'z'"), {"accounts", "last_batch"}),
     "row of the last batch changed": (forge("UPDATE {table} SET title = 'x' WHERE id = 'z'"), {"last_batch"}),
     "row of the last batch older": (forge("UPDATE {table} SET version = 0 WHERE id = 'z'"), {"last_batch"}),
+}
+
+
+# Where one thing makes a guarantee fail in more than one way: the way that is meant.
+SAYS = {
+    "range goes back": "the range goes back",
+    "end without a start": "has an end but no start",
+    "summary damaged": "`tidegate.offsets.end` is missing",
+    "outcomes do not add up": "have an outcome",
+    "manifest longer": "were recorded",
+    "reject twice": "2 rows hold this record",
+    "reject with another reason": "is not in the rejects table with that reason",
+    "more rejects named than counted": "rejects are named, of",
 }
 
 
@@ -299,6 +402,7 @@ def test_one_thing_wrong_fails_its_guarantee(make_job, wrong, version):
         assert guarantee["hint"] and guarantee["findings"], guarantee
     findings = [finding for name in expected for finding in guarantees[name]["findings"]]
     assert any(place.items() <= finding.items() for finding in findings), (place, findings)
+    assert any(SAYS.get(wrong, "") in finding["what"] for finding in findings), findings
     # The text for people names every line, too.
     text = job.call("verify", code=65).stdout
     assert {line.split()[1] for line in text.splitlines() if line.startswith("FAIL")} == expected

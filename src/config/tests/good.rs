@@ -205,7 +205,7 @@ fn reads_every_key() {
     assert_eq!(config.name, "a.b_c-1");
     insta::assert_snapshot!(read, @r#"
     Merge(MergeConfig { id: ["id"], event_time: "t", order_by: ["o"], ties: Keep, match_scope: Watermark, tombstones: Delete, deletes: Soft { column: "gone" }, unmapped: Keep })
-    KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"} }
+    KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"}, plain_secrets: [] }
     FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
     {"h": Headers, "o": Offset, "s": Sha256}
     CatalogConfig { kind: Sql, name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake", properties: {} }
@@ -258,7 +258,7 @@ fn a_rest_catalog_has_a_server_and_properties() {
     let lines = r#"type = "rest"
 uri = "https://host/catalog/"
 warehouse = "123456789012:s3tablescatalog/lake"
-credential = "id:${EMPTY:-secret}"
+credential = "id:secret"
 oauth2-server-uri = "https://login/token"
 header.X-Team = "news"
 rest.sigv4-enabled = true
@@ -271,6 +271,8 @@ rest.sigv4-enabled = true
     let expected = ["credential", "header.X-Team", "oauth2-server-uri", "rest.client.socket-timeout-ms", "rest.sigv4-enabled"];
     assert_eq!(names, expected);
     assert_eq!((properties["rest.sigv4-enabled"].as_str(), properties["rest.client.socket-timeout-ms"].as_str()), ("true", "5000"));
+    let shown = format!("{:?}", parse(&small(from, lines)));
+    assert!(shown.contains("\"credential\": \"***\"") && !shown.contains("id:secret"), "{shown}");
     let alone = parse(&small(from, "type = \"rest\"\nuri = \"http://host\"")).catalog;
     assert_eq!(alone.warehouse, "", "a server may have one warehouse only");
 }
@@ -302,4 +304,28 @@ fn databases() {
     assert_eq!(uri("postgresql+psycopg2://me@db/lake"), "postgresql://me@db/lake");
     assert_eq!(uri("postgres://db/lake"), "postgresql://db/lake");
     assert_eq!(uri("sqlite://catalog.db"), "sqlite://catalog.db");
+}
+
+#[test]
+fn what_a_variable_holds_is_the_secret_and_never_the_name_of_a_place() {
+    let kafka = |line: &str| {
+        let env = |name: &str| (name == "SECRET").then(|| OsString::from("env:hunter2"));
+        Config::parse(&small("topic =", &format!("{line}\ntopic =")), &env).unwrap().kafka
+    };
+    let password = |value: &str| kafka(&format!("\"sasl.password\" = \"{value}\""));
+    for (written, read, plain) in [
+        ("${SECRET}", "plain:env:hunter2", false),
+        ("env:PASSWORD", "env:PASSWORD", false),
+        ("file:/run/${SECRET}", "file:/run/env:hunter2", false),
+        ("open-sesame", "open-sesame", true),
+        ("plain:file:sesame", "plain:file:sesame", true),
+    ] {
+        let kafka = password(written);
+        assert_eq!(kafka.properties["sasl.password"], read);
+        assert_eq!(!kafka.plain_secrets.is_empty(), plain, "{written}");
+        assert!(!format!("{kafka:?}").contains("sesame"));
+    }
+    let other = kafka("\"client.rack\" = \"${SECRET}\"\n\"ssl.ca.pem\" = \"-----BEGIN\"");
+    assert_eq!(other.properties["client.rack"], "env:hunter2", "no secret stands there");
+    assert_eq!(other.plain_secrets, [""; 0]);
 }

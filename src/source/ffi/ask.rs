@@ -9,7 +9,8 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_admin_op_t as Op;
 
-use super::{Consumer, Failure, List, millis, read_error, slice, text};
+use super::raw::{self, List, millis, read_error, slice, text};
+use super::{Consumer, Failure};
 use crate::offsets::{Offset, Partition};
 
 impl Consumer {
@@ -186,7 +187,7 @@ impl Answer<'_> {
                 if partitions.is_null() {
                     continue;
                 }
-                let elements = slice((*partitions).elems, super::count((*partitions).cnt));
+                let elements = slice((*partitions).elems, raw::count((*partitions).cnt));
                 for element in elements {
                     outcome(element).1?;
                 }

@@ -1,7 +1,7 @@
 //! What every store keeps, asked of a real one.
 //!
 //! The local disk, unless TIDEGATE_TEST_STORE names a file of `key=value` lines: `warehouse` and the properties that open it, as
-//! `scripts/servers up` prints them; `lacks` names what a server does not know, separated by commas. `tests/e2e/test_stores.py` runs these tests against each server.
+//! `scripts/servers up` prints them; `lacks` names what a server does not know, separated by commas.
 
 mod disk;
 mod scripted;
@@ -38,6 +38,7 @@ struct Place {
 }
 
 impl Place {
+    #[expect(clippy::disallowed_methods, reason = "which store to test is said from outside")]
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let Ok(file) = std::env::var("TIDEGATE_TEST_STORE") else {

@@ -24,6 +24,12 @@ fn left_behind(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Runs every command on the changed job, in both forms, and greps all there is. Answers the exit code of `run`.
 #[track_caller]
 fn grep(place: &Place, from: &str, to: &str) -> i32 {
+    grep_but(place, from, to, &[])
+}
+
+/// The same where the secret is kept in files of the user's.
+#[track_caller]
+fn grep_but(place: &Place, from: &str, to: &str, kept: &[&str]) -> i32 {
     assert!(JOB.contains(from) && (to.contains(SECRET) || to.contains("${SECRET}")), "{to}");
     place.write("job.toml", JOB.replacen(from, to, 1));
     let mut code = 0;
@@ -42,7 +48,7 @@ fn grep(place: &Place, from: &str, to: &str) -> i32 {
     }
     let mut files = Vec::new();
     left_behind(&place.path(), &mut files);
-    for file in files {
+    for file in files.into_iter().filter(|file| !kept.iter().any(|kept| file.ends_with(kept))) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{} after {to}", file.display());
     }
@@ -77,6 +83,43 @@ fn a_job_that_fails_shows_none() {
         "\"fetch.wait.max.ms\" = \"${SECRET}\"".into(),
     ] {
         assert!([75, 77, 78].contains(&grep(&place, "topic =", &format!("{line}\ntopic ="))), "{line}");
+    }
+}
+
+/// Of a program only stderr is told, of a variable or a file the name.
+#[test]
+fn a_secret_that_is_kept_elsewhere_is_shown_by_none() {
+    let broker = Broker::with_articles();
+    let place = Place::new(&broker.address()).with("KEPT", SECRET).with("SECRET", SECRET);
+    place.write("secret.txt", format!("{SECRET}\n"));
+    let lines = |value: &str| format!("\"sasl.password\" = \"{value}\"\n\"debug\" = \"all\"\n# ${{SECRET}}\ntopic =");
+    for value in ["env:KEPT", "file:secret.txt", "command:cat secret.txt", "command:sh -c 'echo $KEPT'"] {
+        assert_eq!(grep_but(&place, "topic =", &lines(value), &["secret.txt"]), 0, "{value}");
+    }
+    for value in ["command:sh -c 'echo $KEPT; exit 1'", "command:sh -c 'echo $KEPT | head -c 99; exit 1'"] {
+        assert_eq!(grep_but(&place, "topic =", &lines(value), &["secret.txt"]), 77, "{value}");
+    }
+    assert_eq!(grep_but(&place, "topic =", &lines("env:NO_SUCH"), &["secret.txt"]), 78);
+    // A password that only looks like the name of a place.
+    let place = place.with("SECRET", &format!("env:{SECRET}")).with("COMMAND", &format!("command:echo {SECRET}"));
+    for value in ["${SECRET}", "${COMMAND}"] {
+        assert_eq!(grep_but(&place, "topic =", &lines(value), &["secret.txt"]), 0, "{value}");
+    }
+}
+
+/// Tokens too: the servers that answer and refuse are in `tests/e2e/test_security.py`.
+#[test]
+fn a_token_is_shown_by_none() {
+    let place = Place::without_broker().with("SECRET", SECRET);
+    place.write("secret.txt", format!("{SECRET}\n"));
+    let sasl = "\"security.protocol\" = \"SASL_PLAINTEXT\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"debug\" = \"all\"\n# ${SECRET}";
+    let oidc = "\"sasl.oauthbearer.method\" = \"oidc\"\n\"sasl.oauthbearer.token.endpoint.url\" = \"http://127.0.0.1:1/\"";
+    for (lines, code) in [
+        ("\"sasl.oauthbearer.token\" = \"command:cat secret.txt\"".to_owned(), 75),
+        ("\"sasl.oauthbearer.token\" = \"command:printf '%s\\\\n%s' x secret.txt\"".to_owned(), 77),
+        (format!("{oidc}\n\"sasl.oauthbearer.client.id\" = \"me\"\n\"sasl.oauthbearer.client.secret\" = \"${{SECRET}}\""), 75),
+    ] {
+        assert_eq!(grep_but(&place, "topic =", &format!("{sasl}\n{lines}\ntopic ="), &["secret.txt"]), code, "{lines}");
     }
 }
 

@@ -1,0 +1,106 @@
+//! Real variables, files and programs.
+
+#![expect(clippy::disallowed_methods, reason = "the environment is what is tested, and a clock that a wait ends")]
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn read(text: &str) -> Result<String> {
+    Secret::new(String::from("kafka.\"sasl.password\""), text).read()
+}
+
+/// The exit code, and all that a person is told.
+fn refused(text: &str) -> (u8, String) {
+    let error = read(text).unwrap_err();
+    let mut told = format!("{error} {error:?} {}", error.hint().unwrap_or_default());
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        told.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    (error.exit_code(), told)
+}
+
+#[test]
+fn a_secret_is_read_from_where_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "open sesame \r\n\n").unwrap();
+    assert_eq!(read(&format!("file:{}", file.display())).unwrap(), "open sesame ");
+    assert_eq!(read("env:PATH").unwrap(), std::env::var("PATH").unwrap());
+    assert_eq!(read("command:printf '%s\\n' \"open  \\\"sesame\\\"\" ").unwrap(), "open  \"sesame\"");
+    assert_eq!(read("command:sh -c 'echo $((40 + 2))'").unwrap(), "42", "a shell, where one is asked for");
+    assert_eq!(read("command:echo $HOME *").unwrap(), "$HOME *", "and else none");
+    for plain in ["open-sesame", "", "environment", "plain-text"] {
+        assert_eq!(read(plain).unwrap(), plain);
+    }
+    assert_eq!(read("plain:env:PATH").unwrap(), "env:PATH");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_named_by_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let binary = folder.path().join("binary");
+    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+    for (text, told) in [
+        ("env:TIDEGATE_NO_SUCH".to_owned(), "environment variable `TIDEGATE_NO_SUCH` is not set"),
+        (format!("file:{}/none", folder.path().display()), "none`: No such file"),
+        (format!("file:{}", folder.path().display()), "Is a directory"),
+        (format!("file:{}", empty.display()), "is empty"),
+        (format!("file:{}", binary.display()), "is not text"),
+        ("file:/dev/zero".to_owned(), "is larger than 1 MiB"),
+        ("command:".to_owned(), "names no program"),
+        ("command:echo 'open".to_owned(), "has a ' without its second"),
+        ("command:/no/such/program".to_owned(), "cannot start `/no/such/program`"),
+        ("command:true".to_owned(), "what `true` printed is empty"),
+        ("command:yes".to_owned(), "what `yes` printed is larger than 1 MiB"),
+    ] {
+        let (code, said) = refused(&text);
+        assert_eq!(code, 78, "{text}: {said}");
+        assert!(said.contains(told) && said.contains("kafka.\"sasl.password\""), "{text}: {said}");
+    }
+}
+
+#[test]
+fn what_a_program_prints_is_never_told_and_what_it_complains_of_is() {
+    let (code, said) = refused("command:sh -c 'echo open-sesame; echo vault is sealed >&2; exit 3'");
+    assert_eq!(code, 77, "{said}");
+    assert!(said.contains("vault is sealed") && said.contains("exit status: 3"), "{said}");
+    // The line itself stands in the job file; a person is told of the program alone.
+    assert!(!said.contains("open-sesame"), "{said}");
+}
+
+#[test]
+fn what_a_program_leaves_running_is_not_waited_for() {
+    let started = Instant::now();
+    assert_eq!(refused("command:sh -c 'echo open-sesame; sleep 20 &'").0, 75);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_denied() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "open-sesame").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    match File::open(&file) {
+        // An administrator may read everything, so there is nothing to be denied.
+        Ok(_) => assert_eq!(read(&format!("file:{}", file.display())).unwrap(), "open-sesame"),
+        Err(_) => assert_eq!(refused(&format!("file:{}", file.display())).0, 77),
+    }
+}
+
+#[test]
+fn only_what_may_be_elsewhere_is_read() {
+    let job = BTreeMap::from([
+        ("sasl.password".to_owned(), "command:echo open-sesame".to_owned()),
+        ("ssl.ca.location".to_owned(), "file:not-a-place".to_owned()),
+    ]);
+    let read = resolved("kafka", &job, |name| name == "sasl.password").unwrap();
+    assert_eq!(read["sasl.password"], "open-sesame");
+    assert_eq!(read["ssl.ca.location"], "file:not-a-place");
+    assert!(!format!("{:?}", Secret::new("key".into(), "open-sesame")).contains("sesame"));
+}
