@@ -157,11 +157,14 @@ fn one_delete_file_each(files: &Files) -> Result<(), String> {
     }
 }
 
-/// What a new snapshot deletes by is of the kind that the table's version asks for.
+/// What a snapshot deletes by is of the kind that the table's version asked for when it was made: only v3 numbers rows. A head
+/// that was rolled back to may be older than the upgrade.
 fn deletes_fit(metadata: &TableMetadata, head: i64, files: &Files) -> Result<(), String> {
+    let numbered = metadata.snapshot_by_id(head).is_some_and(|snapshot| snapshot.first_row_id().is_some());
+    let version = if numbered { FormatVersion::V3 } else { FormatVersion::V2 };
     for live in files.deletes.iter().filter(|live| live.added_by == head && live.file.referenced_data_file().is_some()) {
-        if (live.file.file_format() == DataFileFormat::Puffin) != (metadata.format_version() == FormatVersion::V3) {
-            return Err(format!("{} does not fit format {}", live.file.file_path(), metadata.format_version()));
+        if (live.file.file_format() == DataFileFormat::Puffin) != (version == FormatVersion::V3) {
+            return Err(format!("{} does not fit format {version}", live.file.file_path()));
         }
     }
     Ok(())
