@@ -7,13 +7,16 @@ mod allocator;
 
 use std::fs;
 
-/// Bytes that the process needs besides what a batch holds: code, librdkafka's threads, one chunk in each hand.
+/// Bytes that the process needs besides what a batch holds: code, librdkafka's threads, chunks on their way.
 const BASE: usize = 40 << 20;
 /// Bytes of records between pull and assembly that keep all threads busy.
 const FLIGHT_MAX: usize = 16 << 20;
 
 /// Bytes that it takes to end a batch of any size: the slices in the encoders' hands, what an upload holds back, manifests.
 const ENDING: usize = 40 << 20;
+
+/// Below this limit the process itself takes most of it: by the system's account every batch would be cut at once.
+const RESIDENT_FROM: usize = 128 << 20;
 
 /// How `limits.memory_limit` is shared out. All in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +40,10 @@ impl Budget {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let queue = (limit / 8).clamp(8 << 20, 64 << 20);
         let flight = (limit / 32).clamp(2 << 20, FLIGHT_MAX);
-        let batch = limit.saturating_sub(BASE + queue + 2 * flight) / 4 * 3;
+        let batch = limit.saturating_sub(BASE + queue) / 4 * 3;
+        let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
         let writer = (limit / 4).saturating_sub(16 << 20).max(limit / 8);
-        Self { queue, flight, batch, writer, resident: limit - (ENDING + limit / 8).min(limit / 2) }
+        Self { queue, flight, batch, writer, resident }
     }
 
     /// The same for a batch that must come whole, whatever it holds.
@@ -77,7 +81,7 @@ mod tests {
     fn the_parts_fit_into_the_limit() {
         for limit in [64 << 20, 128 << 20, 1 << 30, 16 << 30] {
             let budget = Budget::of(limit);
-            let sum = BASE + budget.queue + 2 * budget.flight + budget.batch;
+            let sum = BASE + budget.queue + budget.batch;
             assert!(sum <= usize::try_from(limit).unwrap(), "{limit}: {budget:?}");
             assert!(budget.batch >= budget.writer / 8 && budget.batch > 0, "{limit}: {budget:?}");
         }

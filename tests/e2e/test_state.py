@@ -181,7 +181,8 @@ def test_rolled_back_to_before_the_first_batch(make_job):
     error = refused(job, "was rolled back or replaced to before the first batch of job `articles`")
     # The reject of the batch that is no more goes with it, and comes again with the records.
     report = reset(job, *commands_of(error)[0])
-    assert any("1 rejects of the batches undone" in warning for warning in report["warnings"]), report
+    said = "1 rejects of batches that it does not hold"
+    assert any(said in warning for warning in report["warnings"]), report
     job.verify()
     assert job.go()["records"]["rejected"] == 1
     job.nothing_new()

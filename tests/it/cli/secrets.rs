@@ -93,10 +93,10 @@ fn a_secret_that_is_kept_elsewhere_is_shown_by_none() {
     let place = Place::new(&broker.address()).with("KEPT", SECRET).with("SECRET", SECRET);
     place.write("secret.txt", format!("{SECRET}\n"));
     let lines = |value: &str| format!("\"sasl.password\" = \"{value}\"\n\"debug\" = \"all\"\n# ${{SECRET}}\ntopic =");
-    for value in ["env:KEPT", "file:secret.txt", "command:cat secret.txt", "command:sh -c 'echo $KEPT'"] {
+    for value in ["env:KEPT", "file:secret.txt", "command:cat secret.txt", "command:sh -c 'echo $$KEPT'"] {
         assert_eq!(grep_but(&place, "topic =", &lines(value), &["secret.txt"]), 0, "{value}");
     }
-    for value in ["command:sh -c 'echo $KEPT; exit 1'", "command:sh -c 'echo $KEPT | head -c 99; exit 1'"] {
+    for value in ["command:sh -c 'echo $$KEPT; exit 1'", "command:sh -c 'echo $$KEPT | head -c 99; exit 1'"] {
         assert_eq!(grep_but(&place, "topic =", &lines(value), &["secret.txt"]), 77, "{value}");
     }
     assert_eq!(grep_but(&place, "topic =", &lines("env:NO_SUCH"), &["secret.txt"]), 78);
