@@ -3,8 +3,7 @@
 //! The suite opens clients of its own, so that writers meet at the server and not in one client's lock. It expects a server that
 //! answers: outcomes that are unclear are for tests that break the server.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 
 use iceberg::spec::{
     FormatVersion, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference, SnapshotRetention, SortOrder,
@@ -190,19 +189,6 @@ async fn one_winner_a_round<C: Catalog + 'static>(open: &impl Fn() -> C, table: 
         assert_eq!(head.metadata.current_snapshot_id(), Some(winner));
     }
     ROUNDS
-}
-
-/// What `scripts/servers up NAME` printed of a server that it started for this test run.
-///
-/// # Panics
-/// Where there is none: a test that cannot run has failed.
-pub(crate) fn server(name: &str) -> BTreeMap<String, String> {
-    let hint = "run the tests by `scripts/servers with -- cargo test`";
-    #[expect(clippy::disallowed_methods, reason = "who runs the tests says so where the servers are")]
-    let folder = std::env::var_os("TIDEGATE_TEST_SERVERS").unwrap_or_else(|| panic!("this test needs a {name}: {hint}"));
-    let facts = std::fs::read_to_string(Path::new(&folder).join(name).join("facts"));
-    let facts = facts.unwrap_or_else(|e| panic!("this test needs a {name} ({e}): {hint}"));
-    facts.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn table(namespace: &str, name: &str) -> TableIdent {

@@ -6,6 +6,8 @@
 pub(crate) mod contract;
 mod metadata_file;
 pub mod rest;
+#[cfg(test)]
+pub(crate) mod servers;
 pub mod sql;
 
 use std::fmt;

@@ -314,15 +314,10 @@ impl Catalog for SqlCatalog {
     }
 
     async fn may_swap(&self, table: &LoadedTable) -> Result<()> {
-        let mut connection = self.connection().await?;
-        let tried: sqlx::Result<()> = async {
-            let mut transaction = connection.begin().await?;
-            let update = sqlx::query(TOUCH).bind(&self.name).bind(namespace(&table.ident)).bind(table.ident.name());
-            update.execute(&mut *transaction).await?;
-            transaction.rollback().await
-        }
-        .await;
-        tried.map_err(|e| self.failed("write to", e))
+        let mut session = self.session().await?;
+        let (levels, name) = (namespace(&table.ident), table.ident.name());
+        let tried = session.try_out(Statement(TOUCH, &[&self.name, &levels, name])).await;
+        tried.map_err(|e| self.database.failed("write to", e))
     }
 
     async fn swap(&self, change: &Change) -> CommitOutcome {

@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::catalog::AnyCatalog;
-use crate::config::{CatalogConfig, Config, may_be_elsewhere, may_be_elsewhere_in_catalog};
+use crate::config::{CatalogConfig, Config, is_catalog_secret, may_be_elsewhere};
 use crate::error::{Error, Mistake, Mistakes, Result};
 use crate::job::settle::group;
 use crate::memory::Budget;
@@ -75,9 +75,10 @@ pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<C
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let properties = secrets::resolved("catalog", &config.catalog.properties, may_be_elsewhere_in_catalog)?;
-    let store = Store::with(properties.clone());
-    let catalog = AnyCatalog::open(&CatalogConfig { properties, ..config.catalog.clone() }, &config.name, &store)?;
+    let properties = secrets::resolved("catalog", &config.catalog.properties, is_catalog_secret)?;
+    let catalog = CatalogConfig { properties, ..config.catalog.clone() };
+    let store = Store::with(catalog.properties.clone());
+    let catalog = AnyCatalog::open(&catalog, &config.name, &store)?;
     Ok(Tables { store, catalog })
 }
 

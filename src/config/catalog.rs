@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
-use super::properties::is_secret;
 use super::reader::{Section, Value};
 use super::stores::warehouse;
 use super::{CatalogConfig, CatalogKind, database, refused, rest, stores, vocabulary};
@@ -38,7 +37,7 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
         if known().any(|known| known == name) || name.strip_prefix(rest::HEADER).is_some_and(|header| !header.is_empty()) {
-            let text = if may_be_elsewhere(&name) { value.kept() } else { value.property() };
+            let text = if is_secret(&name) { value.kept() } else { value.property() };
             found.extend(text.map(|text| (name, text)));
         } else {
             match nearest(&name, known()) {
@@ -50,12 +49,15 @@ fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     found
 }
 
-/// Whether the value of a property may be kept elsewhere: secrets, and headers, which often are.
-pub(crate) fn may_be_elsewhere(name: &str) -> bool {
-    let mut all = [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten();
-    is_secret(name) || name.starts_with(rest::HEADER) || all.any(|(known, secret)| *known == name && *secret)
+/// Whether a property holds a password, a key or a token: its value may be kept elsewhere. Headers often carry a token.
+pub(crate) fn is_secret(name: &str) -> bool {
+    all().any(|(known, secret)| known == name && secret) || name.starts_with(rest::HEADER)
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten().map(|(known, _)| *known)
+    all().map(|(known, _)| known)
+}
+
+fn all() -> impl Iterator<Item = (&'static str, bool)> {
+    [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten().copied()
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-pub(crate) use self::catalog::may_be_elsewhere as may_be_elsewhere_in_catalog;
+pub(crate) use self::catalog::is_secret as is_catalog_secret;
 pub(crate) use self::kafka::millis_at_or_after;
 pub(crate) use self::nearest::nearest as nearest_name;
 pub(crate) use self::properties::{COMMAND, ENV, FILE, PLAIN, is_secret, may_be_elsewhere};
@@ -243,17 +243,20 @@ pub struct KafkaConfig {
 /// Shows everything but secrets.
 impl fmt::Debug for KafkaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown =
-            |(name, value): (&String, &String)| (name.clone(), if is_secret(name) { String::from("***") } else { value.clone() });
         f.debug_struct("KafkaConfig")
             .field("topic", &self.topic)
             .field("start", &self.start)
             .field("on_data_loss", &self.on_data_loss)
             .field("mirror_group", &self.mirror_group)
-            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .field("properties", &masked(&self.properties, is_secret))
             .field("plain_secrets", &self.plain_secrets)
             .finish()
     }
+}
+
+/// Properties without what is secret in them.
+fn masked(properties: &BTreeMap<String, String>, is_secret: impl Fn(&str) -> bool) -> BTreeMap<&str, &str> {
+    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { "***" } else { value })).collect()
 }
 
 /// Where a first run begins.
@@ -344,17 +347,15 @@ pub struct CatalogConfig {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Shows everything but secrets.
 impl fmt::Debug for CatalogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let masked = |name: &String| may_be_elsewhere_in_catalog(name);
-        let shown =
-            |(name, value): (&String, &String)| (name.clone(), if masked(name) { String::from("***") } else { value.clone() });
         f.debug_struct("CatalogConfig")
             .field("kind", &self.kind)
             .field("name", &self.name)
             .field("uri", &self.uri)
             .field("warehouse", &self.warehouse)
-            .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .field("properties", &masked(&self.properties, is_catalog_secret))
             .finish()
     }
 }

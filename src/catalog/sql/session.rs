@@ -89,6 +89,15 @@ impl Session {
         })
     }
 
+    /// Runs a statement and takes it back.
+    pub(super) async fn try_out(&mut self, statement: Statement<'_>) -> sqlx::Result<()> {
+        on!(self, connection => {
+            let mut transaction = connection.begin().await?;
+            query!(statement).execute(&mut *transaction).await?;
+            transaction.rollback().await
+        })
+    }
+
     /// Runs one update, and says what is known of it.
     pub(super) async fn update(&mut self, statement: Statement<'_>) -> Updated {
         match &mut self.connection {

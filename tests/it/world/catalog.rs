@@ -230,6 +230,9 @@ mod contract;
 async fn the_catalog_of_these_tests_passes_the_contract() {
     for compare in [Compare::Location, Compare::Requirements] {
         let world = World::new(compare, None);
-        contract::contract("top.inner", || Door::new(&Actor::aside(&world))).boxed().await;
+        let open = || Door::new(&Actor::aside(&world));
+        contract::contract("top.inner", open).boxed().await;
+        let drop = async |table: &TableIdent| drop(world.heads.lock().unwrap().tables.remove(&table.to_string()));
+        contract::a_replaced_base_is_refused(&open(), "top.inner", drop).boxed().await;
     }
 }

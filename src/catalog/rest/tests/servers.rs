@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::RestCatalog;
-use crate::catalog::contract::{a_replaced_base_is_refused, contract, contract_but_for_history, server};
+use crate::catalog::contract::{a_replaced_base_is_refused, contract, contract_but_for_history};
+use crate::catalog::servers::server;
 use crate::config::{CatalogConfig, CatalogKind};
 use crate::storage::Store;
 

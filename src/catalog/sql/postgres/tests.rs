@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::proxy::{Proxy, Trick};
-use super::super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base, server};
+use super::super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base};
+use super::super::super::servers::server;
 use super::super::super::{Catalog, Change, CommitOutcome, LoadedTable};
 use super::super::SqlCatalog;
 use crate::error::Error;
