@@ -5,8 +5,11 @@
 mod command_line;
 mod environment;
 mod files;
+mod help;
 mod hostile;
 mod job_file;
+mod job_values;
+mod life;
 mod places;
 mod reset;
 mod run;
