@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::config::Origin;
+
 /// Any error of a library, kept as the cause of one of ours.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -14,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a run did not finish. A variant says who acts next (design: exit codes).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The job file has mistakes; each is listed with its line.
+    /// The job's settings have mistakes; each is listed with where it comes from.
     #[error("job file `{file}` is not usable")]
     Job {
         /// The file as it was named on the command line.
@@ -219,16 +221,16 @@ impl<T, E: Into<BoxError>> Doing<T> for Result<T, E> {
     }
 }
 
-/// One mistake in a job file.
+/// One mistake in a job's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// Line in the file, from 1; none where the mistake is an absence or comes from outside the file.
-    pub line: Option<usize>,
+    /// Where the setting comes from; none where the mistake is an absence, or is about a file as a whole.
+    pub at: Option<Origin>,
     /// What is wrong and, where one is near, the right name.
     pub message: String,
 }
 
-/// All mistakes of one job file.
+/// All mistakes in the settings of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -238,8 +240,8 @@ impl fmt::Display for Mistakes {
             if i > 0 {
                 writeln!(f)?;
             }
-            match mistake.line {
-                Some(line) => write!(f, "line {line}: {}", mistake.message)?,
+            match &mistake.at {
+                Some(origin) => write!(f, "{origin}: {}", mistake.message)?,
                 None => write!(f, "{}", mistake.message)?,
             }
         }

@@ -19,7 +19,7 @@
 //! | `cli` | the command line, as data | pure |
 //! | `commands` | how a job file becomes a catalog, a store and a source; `plan`, `check`, `init`, `status`, `verify`, `clean`, `reset` | I/O |
 //! | `job` | the run as one straight line, and every decision to retry, stop or go on | shell |
-//! | `config` | a job file that cannot be wrong, or all its mistakes | pure |
+//! | `config` | a job file, with all that overrides it, that cannot be wrong, or all its mistakes | pure |
 //! | `offsets` | partitions, offsets, half-open ranges, what a topic holds | pure |
 //! | `counts` | the accounts of a batch | pure |
 //! | `progress` | what a snapshot says about a job: its codec, and the batch id | pure |

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,10 @@ use clap::Parser;
 use serde::Serialize;
 use tidegate::cli::{self, Cli, Command, Form, Global};
 use tidegate::commands::caught::caught;
+use tidegate::commands::job_file::{Sources, read_effective};
+use tidegate::commands::show::Shown;
 use tidegate::commands::{self, Failed};
-use tidegate::config::Config;
+use tidegate::config::{Config, Effective};
 use tidegate::error::{Error, Result};
 use tidegate::job::reset::ResetOptions;
 use tidegate::job::{Run, RunOptions};
@@ -51,15 +53,15 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run(args, &cli.global, &observer).await,
         Command::Plan(args) => {
-            let plan = async { commands::plan::planned(&read(&args.job)?, now_ms() * 1_000).await };
+            let plan = async { commands::plan::planned(&read(args)?, now_ms() * 1_000).await };
             answer(&cli.global, "plan", caught(plan).await.flatten(), |planned| planned.text())
         }
         Command::Init(args) => {
-            let init = async { commands::init::init(&read(&args.job)?).await };
+            let init = async { commands::init::init(&read(args)?).await };
             answer(&cli.global, "init", caught(init).await.flatten(), |made| made.text())
         }
         Command::Status(args) => {
-            let status = async { commands::status::status(&read(&args.job)?, now_ms() * 1_000).await };
+            let status = async { commands::status::status(&read(args)?, now_ms() * 1_000).await };
             answer(&cli.global, "status", caught(status).await.flatten(), |status| status.text())
         }
         Command::Reset(args) => {
@@ -68,12 +70,16 @@ async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {
             observer.finish();
             answer(&cli.global, "reset", reset, |reset| reset.text())
         }
+        Command::Check(args) if args.show => {
+            let show = effective(&args.job).map(|effective| Shown::of(&args.job.file.display().to_string(), &effective));
+            answer(&cli.global, "check", show, Shown::text)
+        }
         Command::Check(args) => {
             let check = async { Ok(commands::check::check(&read(&args.job)?, new_run().id, now_ms() * 1_000).await) };
             judge(&cli.global, "check", caught(check).await.flatten(), |checked| (checked.exit_code, checked.text()))
         }
         Command::Verify(args) => {
-            let verify = async { commands::verify::verified(&read(&args.job)?).await };
+            let verify = async { commands::verify::verified(&read(args)?).await };
             judge(&cli.global, "verify", caught(verify).await.flatten(), |verified| (verified.exit_code, verified.text()))
         }
         Command::Clean(args) => {
@@ -105,7 +111,7 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
     let run = new_run();
     let stop = Stop::default();
     let (mut report, error) = match read(&args.job) {
-        Err(error) => (Report::unusable(&args.job.display().to_string(), &run, &error), Some(error)),
+        Err(error) => (Report::unusable(&args.job.file.display().to_string(), &run, &error), Some(error)),
         Ok(config) => {
             #[expect(clippy::disallowed_methods, reason = "it ends the process, and ends with it")]
             tokio::spawn(end_on_signal(stop.clone(), config.clone(), run.clone(), args.clone(), global.clone()));
@@ -201,8 +207,23 @@ fn print(bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
-fn read(path: &Path) -> Result<Config> {
-    commands::read_job(path, &environment)
+fn read(job: &cli::Job) -> Result<Config> {
+    effective(job).map(|effective| effective.config)
+}
+
+/// The job as it takes effect: its file, its catalogs file, the environment and `--set`.
+fn effective(job: &cli::Job) -> Result<Effective> {
+    let text = |value: OsString| value.into_string().ok();
+    let sources = Sources {
+        file: job.file.clone(),
+        catalogs: job
+            .catalogs
+            .clone()
+            .or_else(|| environment("TIDEGATE_CATALOGS").filter(|file| !file.is_empty()).map(PathBuf::from)),
+        sets: job.sets.clone(),
+        variables: std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), text(value))).collect(),
+    };
+    read_effective(&sources, &environment)
 }
 
 /// The environment, and in `PWD` always the working directory: job files name the warehouse by it, not every starter sets it, and

@@ -49,6 +49,11 @@ Examples:
 Two runs of one job may overlap: one commits, the other has no effect and exits 0.
 ";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tidegate check jobs/articles.toml
+  tidegate check jobs/articles.toml --show    every setting, and where it comes from";
+
 const VERIFY_HELP: &str = "\
 Each guarantee is PASS, FAIL, WARN (found, but the job allows it) or SKIP (with the reason):
   ranges       consecutive batches meet without gap or overlap
@@ -112,8 +117,8 @@ pub enum Command {
     #[command(after_help = "Example:\n  tidegate plan jobs/articles.toml --output json")]
     Plan(Job),
     /// Test the job file, Kafka, the catalog and the table, and change nothing
-    #[command(after_help = "Example:\n  tidegate check jobs/articles.toml")]
-    Check(Job),
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
     /// Create the table that the job file describes; a table that exists is left alone
     #[command(after_help = "Example:\n  tidegate init jobs/articles.toml")]
     Init(Job),
@@ -148,15 +153,32 @@ pub enum Command {
 pub struct Job {
     /// Job file (TOML)
     #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
-    pub job: PathBuf,
+    pub file: PathBuf,
+    /// Set a key of the job file, as in `kafka.topic=articles`; goes before the file and before variables
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<String>,
+    /// File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or `catalogs.toml` beside the job file]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub catalogs: Option<PathBuf>,
+}
+
+/// `tidegate check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// The job.
+    #[command(flatten)]
+    pub job: Job,
+    /// Print the job as it takes effect and where each value comes from, and contact nothing
+    #[arg(long)]
+    pub show: bool,
 }
 
 /// `tidegate run`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Run {
-    /// Job file (TOML)
-    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
-    pub job: PathBuf,
+    /// The job.
+    #[command(flatten)]
+    pub job: Job,
     /// Go on, batch after batch, up to the end seen at the start
     #[arg(long)]
     pub drain: bool,
@@ -177,9 +199,9 @@ pub struct Run {
 /// `tidegate clean`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Clean {
-    /// Job file (TOML)
-    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
-    pub job: PathBuf,
+    /// The job.
+    #[command(flatten)]
+    pub job: Job,
     /// Delete what was found; without it nothing is changed
     #[arg(long)]
     pub delete: bool,
@@ -191,9 +213,9 @@ pub struct Clean {
 /// `tidegate reset`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Reset {
-    /// Job file (TOML)
-    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
-    pub job: PathBuf,
+    /// The job.
+    #[command(flatten)]
+    pub job: Job,
     /// Where to go on: `earliest`, `latest`, a time, or offsets such as `0:123,1:456` (partitions not named stay)
     #[arg(long, value_name = "WHERE", value_parser = |text: &str| text.parse::<To>())]
     pub to: To,
@@ -298,6 +320,16 @@ impl LogLevel {
             Self::Debug => "debug",
             Self::Trace => "trace",
         }
+    }
+}
+
+/// Whether a key exists and takes the value is for the job file's reader to say.
+fn key_value(text: &str) -> Result<String, String> {
+    let (key, _) = text.split_once('=').ok_or("write it KEY=VALUE, as in kafka.topic=articles")?;
+    if key.trim().is_empty() {
+        Err(String::from("a key stands before the `=`, as in kafka.topic=articles"))
+    } else {
+        Ok(text.to_owned())
     }
 }
 

@@ -18,7 +18,7 @@ fn reads_a_run_with_everything() {
     let cli = parse(line).unwrap();
     let Command::Run(run) = cli.command else { panic!("not a run") };
     let expected = Run {
-        job: "jobs/a.toml".into(),
+        job: Job { file: "jobs/a.toml".into(), sets: vec![], catalogs: None },
         drain: true,
         first_run: true,
         empty_exit_code: 99,
@@ -54,6 +54,8 @@ fn knows_every_command() {
         "completions zsh",
         "man",
         "check a -v",
+        "check a --show",
+        "run a --set kafka.topic=b --set kafka.start=latest --catalogs c.toml",
     ] {
         assert!(parse(&format!("tidegate {line}")).is_ok(), "{line}");
     }
@@ -69,6 +71,10 @@ fn refuses_with_exit_code_2() {
         "run a --empty-exit-code 75",
         "run a --empty-exit-code 256",
         "run a -v --log-level info",
+        "run a --set kafka.topic",
+        "run a --set =b",
+        "plan a --show",
+        "demo --set kafka.topic=a",
         "reset a",
         "reset a --to nowhere",
         "reset a --to latest --dry-run --execute",
@@ -142,49 +148,53 @@ fn help_of_a_run_names_its_options() {
     let mut command = Cli::command().term_width(100);
     command.build();
     insta::assert_snapshot!(command.find_subcommand_mut("run").unwrap().render_help().to_string(), @r"
-Move one batch from the topic into the table
+    Move one batch from the topic into the table
 
-Usage: tidegate run [OPTIONS] <JOB>
+    Usage: tidegate run [OPTIONS] <JOB>
 
-Arguments:
-  <JOB>  Job file (TOML)
+    Arguments:
+      <JOB>  Job file (TOML)
 
-Options:
-      --drain                Go on, batch after batch, up to the end seen at the start
-      --first-run            Begin at `kafka.start` although the table has snapshots; refused where
-                             it has any of this job
-      --empty-exit-code <N>  Exit code when there is nothing new [default: 0]
-      --result-file <FILE>   Also write the result to this file, as one JSON document
-      --metrics-file <FILE>  Also write metrics to this file, in Prometheus' text format
-  -h, --help                 Print help (see more with '--help')
+    Options:
+          --set <KEY=VALUE>      Set a key of the job file, as in `kafka.topic=articles`; goes before
+                                 the file and before variables
+          --catalogs <FILE>      File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS,
+                                 or `catalogs.toml` beside the job file]
+          --drain                Go on, batch after batch, up to the end seen at the start
+          --first-run            Begin at `kafka.start` although the table has snapshots; refused where
+                                 it has any of this job
+          --empty-exit-code <N>  Exit code when there is nothing new [default: 0]
+          --result-file <FILE>   Also write the result to this file, as one JSON document
+          --metrics-file <FILE>  Also write metrics to this file, in Prometheus' text format
+      -h, --help                 Print help (see more with '--help')
 
-Output:
-      --output <FORM>      Form of the answer on stdout [default: text] [possible values: text,
-                           json]
-      --log-format <FORM>  Form of the log on stderr [default: text] [possible values: text, json]
-      --log-level <LEVEL>  Lowest level that is logged [default: info] [possible values: error,
-                           warn, info, debug, trace]
-  -v, --verbose...         Log more: -v is `debug`, -vv is `trace`
-      --progress <WHEN>    Whether progress is shown on a terminal [default: auto] [possible values:
-                           auto, never]
+    Output:
+          --output <FORM>      Form of the answer on stdout [default: text] [possible values: text,
+                               json]
+          --log-format <FORM>  Form of the log on stderr [default: text] [possible values: text, json]
+          --log-level <LEVEL>  Lowest level that is logged [default: info] [possible values: error,
+                               warn, info, debug, trace]
+      -v, --verbose...         Log more: -v is `debug`, -vv is `trace`
+          --progress <WHEN>    Whether progress is shown on a terminal [default: auto] [possible values:
+                               auto, never]
 
-Examples:
-  tidegate run jobs/articles.toml            one bounded batch, then exit
-  tidegate run jobs/articles.toml --drain    batch after batch, up to the end seen at the start
-  tidegate run jobs/articles.toml --empty-exit-code 99 --result-file result.json
+    Examples:
+      tidegate run jobs/articles.toml            one bounded batch, then exit
+      tidegate run jobs/articles.toml --drain    batch after batch, up to the end seen at the start
+      tidegate run jobs/articles.toml --empty-exit-code 99 --result-file result.json
 
-Two runs of one job may overlap: one commits, the other has no effect and exits 0.
+    Two runs of one job may overlap: one commits, the other has no effect and exits 0.
 
-Exit codes (after any of them running again is safe; the code says whether it can help):
-    0  committed, nothing new, already done, or ended by a signal after a commit
-    2  wrong command line
-   65  data refused: its owner has to decide
-   75  temporary failure: run again
-   77  credentials or permission refused
-   78  job file, schema, or something that does not exist
-  101  a bug in tidegate; the table is as it was
-  130, 143  ended by a signal, nothing committed
-");
+    Exit codes (after any of them running again is safe; the code says whether it can help):
+        0  committed, nothing new, already done, or ended by a signal after a commit
+        2  wrong command line
+       65  data refused: its owner has to decide
+       75  temporary failure: run again
+       77  credentials or permission refused
+       78  job file, schema, or something that does not exist
+      101  a bug in tidegate; the table is as it was
+      130, 143  ended by a signal, nothing committed
+    ");
 }
 
 #[test]
@@ -198,6 +208,7 @@ fn manual_covers_every_command_once() {
     // A global option is explained once, not once for every command.
     assert_eq!(page.matches("\\fB\\-\\-progress\\fR \\fI").count(), 1, "{page}");
     assert!(page.contains("\\&   75  temporary failure: run again\n"), "{page}");
+    assert!(page.contains("\\fBs3.secret\\-access\\-key\\fR\n\\&S3: the access key (a secret)\n"), "{page}");
 }
 
 /// The words of a list such as `["run", "--drain"]` after `key`.
@@ -220,7 +231,7 @@ fn every_scheduler_in_jobs_calls_a_command_that_exists() {
     for (line, empty_exit_code) in [(cronjob.as_str(), 0), (airflow.as_str(), 99), (crontab, 0)] {
         let cli = parse(&format!("tidegate {line}")).unwrap_or_else(|e| panic!("{line}: {e}"));
         let Command::Run(run) = cli.command else { panic!("{line} is not a run") };
-        assert!(run.job.ends_with("articles.toml"), "{line}");
+        assert!(run.job.file.ends_with("articles.toml"), "{line}");
         assert_eq!(run.empty_exit_code, empty_exit_code, "{line}");
     }
 }

@@ -4,6 +4,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::Cli;
+use crate::config::known_catalog_properties;
 
 /// Completions for a shell, as a script.
 pub fn completions(shell: Shell) -> Vec<u8> {
@@ -29,6 +30,8 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
         page.extend_from_slice(format!(".SH \"TIDEGATE {}\"\n", sub.get_name().to_uppercase()).as_bytes());
         page.extend_from_slice(manual_of(sub)?.as_bytes());
     }
+    page.extend_from_slice(b".SH \"PROPERTIES OF CATALOGS\"\n");
+    page.extend_from_slice(properties().as_bytes());
     page.extend_from_slice(b".SH \"EXAMPLES AND EXIT CODES\"\n");
     page.extend_from_slice(as_written(&command).as_bytes());
     Ok(page)
@@ -51,6 +54,15 @@ fn manual_of(command: &clap::Command) -> std::io::Result<String> {
     }
     let part = String::from_utf8_lossy(&part).replace(".SH ", ".SS ");
     Ok(format!("{part}.SS EXAMPLES\n{}", as_written(command)))
+}
+
+/// What `[catalog]` takes besides its own keys.
+fn properties() -> String {
+    let rows = known_catalog_properties().iter().map(|(name, secret, doc)| {
+        let secret = if *secret { " (a secret)" } else { "" };
+        format!(".TP\n\\fB{}\\fR\n\\&{}\n", name.replace('-', "\\-"), format!("{doc}{secret}").replace('-', "\\-"))
+    });
+    rows.collect()
 }
 
 /// The text after a command's help, in its own lines: filled text would tear its tables apart.

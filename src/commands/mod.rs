@@ -6,30 +6,25 @@ pub mod caught;
 pub mod check;
 pub mod clean;
 pub mod init;
+pub mod job_file;
 pub mod plan;
 pub mod reset;
 pub mod run;
+pub mod show;
 pub mod status;
 pub mod verify;
-
-use std::ffi::OsString;
-use std::io::Read;
-use std::path::Path;
 
 use serde::Serialize;
 
 use crate::catalog::AnyCatalog;
 use crate::config::{CatalogConfig, Config, is_catalog_secret, may_be_elsewhere};
-use crate::error::{Error, Mistake, Mistakes, Result};
+use crate::error::{Error, Result};
 use crate::job::settle::group;
 use crate::memory::Budget;
 use crate::report::ErrorReport;
 use crate::secrets;
 use crate::source::kafka::Kafka;
 use crate::storage::Store;
-
-/// A job file of a thousand columns has a tenth of it; a device that never ends must not fill the memory.
-const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// Catalog and store of a job.
 #[derive(Debug)]
@@ -58,19 +53,6 @@ impl Failed {
     pub fn of(command: &'static str, error: &Error) -> Self {
         Self { tidegate: env!("CARGO_PKG_VERSION"), command, exit_code: error.exit_code(), error: ErrorReport::from_error(error) }
     }
-}
-
-/// Reads and checks a job file. `env` looks up a variable.
-pub fn read_job(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config> {
-    let file = path.display().to_string();
-    let unusable = |message: String| Error::Job { file: file.clone(), mistakes: Mistakes(vec![Mistake { line: None, message }]) };
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(JOB_BYTES_MAX + 1).read_to_string(&mut text));
-    read.map_err(|e| unusable(format!("cannot read it: {e}")))?;
-    if text.len() as u64 > JOB_BYTES_MAX {
-        return Err(unusable(format!("it is larger than {} MiB: is it a job file?", JOB_BYTES_MAX >> 20)));
-    }
-    Config::parse(&text, env).map_err(|mistakes| Error::Job { file, mistakes })
 }
 
 /// Opens catalog and store; asks neither yet.

@@ -5,12 +5,18 @@
 use std::collections::BTreeMap;
 
 use super::nearest::nearest;
+use super::properties::is_secret as is_secret_by_name;
 use super::reader::{Section, Value};
 use super::stores::warehouse;
-use super::{CatalogConfig, CatalogKind, database, refused, rest, stores, vocabulary};
+use super::{CatalogConfig, CatalogKind, catalog_properties, database, refused, rest, vocabulary};
+
+const KINDS: &[(&str, CatalogKind)] = &[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)];
+
+/// Of a catalog that names none, and no entry of a catalogs file.
+const NAME_DEFAULT: &str = "tidegate";
 
 pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
-    let kind = catalog.require("type").and_then(|value| kind(&value));
+    let kind = catalog.require("type").and_then(|value| read_kind(&value));
     let rest = kind == Some(CatalogKind::Rest);
     // What the uri and the warehouse should be hangs on the type.
     let uri = catalog.require("uri").filter(|_| kind.is_some());
@@ -21,43 +27,56 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
     };
     CatalogConfig {
         kind: kind.unwrap_or(CatalogKind::Sql),
-        name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from("tidegate")),
+        name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from(NAME_DEFAULT)),
         uri: uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default(),
         warehouse: place.unwrap_or_default(),
         properties: properties(catalog),
     }
 }
 
-fn kind(value: &Value<'_>) -> Option<CatalogKind> {
+fn read_kind(value: &Value<'_>) -> Option<CatalogKind> {
     value.parsed(|kind| refused::reason(kind).map_or(Ok(()), Err))?;
-    value.choice(&[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest)])
+    value.choice(KINDS)
+}
+
+/// The word for a kind of catalog.
+pub(super) fn kind(kind: CatalogKind) -> &'static str {
+    vocabulary::word(KINDS, &kind)
+}
+
+/// Whether a text is an address with a password in it.
+pub(super) fn holds_password(text: &str) -> bool {
+    let options = text.split_once('?').filter(|(before, _)| before.contains("://")).map_or("", |(_, options)| options);
+    without_password(text).contains(":***@") || is_secret_by_name(&options.to_lowercase())
+}
+
+/// An address with `***` in place of what may be a secret: the password before its host, and whatever stands behind a `?`.
+pub(super) fn without_password(uri: &str) -> String {
+    let (before, options) = match uri.split_once('?') {
+        Some((before, _)) => (before, "?***"),
+        None => (uri, ""),
+    };
+    let masked = before.split_once("://").and_then(|(scheme, rest)| {
+        // A password may hold a `/` or a `@` that its author forgot to encode.
+        let (user, host) = rest.rsplit_once('@')?;
+        let (user, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    masked.unwrap_or_else(|| before.to_owned()) + options
 }
 
 fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        if known().any(|known| known == name) || name.strip_prefix(rest::HEADER).is_some_and(|header| !header.is_empty()) {
-            let text = if is_secret(&name) { value.kept() } else { value.property() };
+        if let Some((_, secret, _)) = catalog_properties::find(&name) {
+            let text = if *secret { value.kept() } else { value.property() };
             found.extend(text.map(|text| (name, text)));
         } else {
-            match nearest(&name, known()) {
+            match nearest(&name, catalog_properties::known().iter().map(|(known, ..)| *known)) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
-                None => catalog.unknown(&name, value.line),
+                None => catalog.unknown(&name, value.at),
             }
         }
     }
     found
-}
-
-/// Whether a property holds a password, a key or a token: its value may be kept elsewhere. Headers often carry a token.
-pub(crate) fn is_secret(name: &str) -> bool {
-    all().any(|(known, secret)| known == name && secret) || name.starts_with(rest::HEADER)
-}
-
-fn known() -> impl Iterator<Item = &'static str> {
-    all().map(|(known, _)| known)
-}
-
-fn all() -> impl Iterator<Item = (&'static str, bool)> {
-    [database::PROPERTIES, rest::PROPERTIES, stores::PROPERTIES].into_iter().flatten().copied()
 }

@@ -6,6 +6,7 @@ use iceberg::spec::{PrimitiveType, Transform, Type};
 
 use super::MetadataKind;
 use super::nearest::{listed, nearest};
+use super::origin::At;
 use super::reader::Reader;
 
 /// The columns as far as the file tells them.
@@ -20,7 +21,7 @@ pub(super) struct Columns {
 /// One place where the job names a column.
 pub(super) struct ColumnUse {
     pub(super) column: String,
-    pub(super) line: usize,
+    pub(super) at: At,
     /// Path of the key, as in `merge.id`.
     pub(super) by: String,
     pub(super) wants: Wants,
@@ -48,12 +49,12 @@ pub(super) fn check(reader: &Reader<'_>, columns: &Columns, uses: &[ColumnUse]) 
     for one in uses {
         let nested = matches!(one.wants, Wants::Transform(_));
         match columns.find(&one.column, nested) {
-            None => reader.mistake(Some(one.line), columns.missing(one)),
+            None => reader.mistake(Some(one.at), columns.missing(one)),
             Some(None) => (),
             Some(Some(found)) => {
                 if let Some(wanted) = unfit(&one.wants, found) {
                     let message = format!("`{}`: column `{}` has type {found}, but must be {wanted}", one.by, one.column);
-                    reader.mistake(Some(one.line), message);
+                    reader.mistake(Some(one.at), message);
                 }
             }
         }

@@ -2,9 +2,6 @@
 
 const EXAMPLE: &str = "write \"postgresql://user@host/database\", or \"sqlite:///absolute/path/catalog.db\"";
 
-/// Properties of a database, and whether the value is a secret.
-pub(super) const PROPERTIES: &[(&str, bool)] = &[("password", true)];
-
 /// What a PostgreSQL address may say behind its `?`: libpq's names, as `sqlx` reads them.
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 

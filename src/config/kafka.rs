@@ -20,7 +20,7 @@ pub(super) fn read(kafka: &Section<'_>) -> KafkaConfig {
         start: kafka.get("start").and_then(|value| start(&value)).unwrap_or(Start::Earliest),
         on_data_loss: kafka
             .get("on_data_loss")
-            .and_then(|value| value.choice(&[("fail", OnDataLoss::Fail), ("skip", OnDataLoss::Skip)]))
+            .and_then(|value| value.choice(vocabulary::ON_DATA_LOSS))
             .unwrap_or(OnDataLoss::Fail),
         mirror_group: kafka.get("mirror_group").and_then(|value| value.flag()).unwrap_or(true),
         properties,
@@ -106,7 +106,7 @@ fn properties(kafka: &Section<'_>) -> (BTreeMap<String, String>, Vec<String>) {
         has_servers |= name == "bootstrap.servers";
         // Every name of librdkafka's but a few has a dot, so one without was meant to be one of ours.
         if !name.contains('.') && !properties::is_known(&name) && !matches!(properties::judge(&name, ""), Verdict::Refused(_)) {
-            kafka.unknown(&name, value.line);
+            kafka.unknown(&name, value.at);
             continue;
         }
         let text = match name.as_str() {

@@ -1,19 +1,26 @@
-//! Turns a job file into a `Config` that cannot be wrong.
+//! Turns a job file, and what overrides it, into a `Config` that cannot be wrong.
 //!
-//! Pure: the environment comes in as a lookup function. Never reads a file, never asks a broker or a catalog; whether the things
-//! it names exist is for the rooms that open them. All mistakes are reported at once, each with its line.
+//! Pure: the texts come in as texts, the environment as a list and a lookup function. Never reads a file, never asks a broker or a
+//! catalog; whether the things it names exist is for the rooms that open them. All mistakes are reported at once, each with its line,
+//! or with the variable or the option that it came by.
 
 mod catalog;
+mod catalog_properties;
 mod columns;
 mod database;
 mod interpolate;
 mod kafka;
+mod layers;
+mod masked;
 mod nearest;
+mod origin;
+mod overrides;
 mod properties;
 mod reader;
 mod refused;
 mod rest;
 mod sections;
+mod show;
 mod stores;
 mod table;
 mod transforms;
@@ -26,24 +33,28 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::time::Duration;
 
-use toml::de::DeTable;
+pub use self::layers::{CatalogsFile, Layers};
+pub use self::origin::Origin;
+pub use self::show::Setting;
+/// The value of a setting.
+pub use toml::Value as SettingValue;
 
-pub(crate) use self::catalog::is_secret as is_catalog_secret;
+pub(crate) use self::catalog_properties::{is_secret as is_catalog_secret, known as known_catalog_properties};
 pub(crate) use self::kafka::millis_at_or_after;
 pub(crate) use self::nearest::nearest as nearest_name;
+pub(crate) use self::overrides::PREFIX as VARIABLE_PREFIX;
 pub(crate) use self::properties::{COMMAND, ENV, FILE, PLAIN, is_secret, may_be_elsewhere};
-use self::reader::{Reader, Section};
-use crate::error::{Mistake, Mistakes};
+use self::reader::Section;
+use crate::error::Mistakes;
 
 /// A length of time as job files write it, as in `3 d`; the error says what is wrong.
 pub(crate) fn length_of_time(text: &str) -> Result<Duration, String> {
     units::duration(text)
 }
 
-/// One job, checked. Made by [`Config::parse`] only.
+/// One job, checked. Made by [`Effective::of`] and [`Config::parse`] only.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Name of the job: the identity under which offsets are kept in the table.
@@ -70,19 +81,40 @@ pub struct Config {
     pub verify: VerifyConfig,
 }
 
-impl Config {
-    /// Reads a job file. `env` looks up the variables that its strings name.
+/// A job as it takes effect, and where each of its settings comes from.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// The job.
+    pub config: Config,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Effective {
+    /// Reads a job out of all its layers. `env` looks up the variables that the strings of its files name.
     ///
     /// # Errors
-    /// Every mistake in the file, in the order of its lines. A file that is not TOML has one mistake: the first.
+    /// Every mistake, in the order of the layers and their lines. A job file that is not TOML has one mistake: the first.
+    pub fn of(layers: &Layers, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
+        let (reader, root) = layers::merged(layers, env)?;
+        let config = Config::read(&Section::root(&reader, &root));
+        let origins = layers::origins(&reader, &root);
+        reader.finish(Self { config, origins })
+    }
+
+    /// Every setting, those that nobody gave included, in the order of the job file's reference.
+    pub fn settings(&self) -> Vec<Setting> {
+        show::settings(&self.config, &self.origins)
+    }
+}
+
+impl Config {
+    /// Reads a job file on its own. `env` looks up the variables that its strings name.
+    ///
+    /// # Errors
+    /// As of [`Effective::of`].
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
-        let reader = Reader::new(text, env);
-        let root = DeTable::parse(text).map_err(|e| {
-            let line = e.span().map(|span| reader.line(span.start));
-            Mistakes(vec![Mistake { line, message: format!("not TOML: {}", e.message()) }])
-        })?;
-        let config = Self::read(&Section::root(&reader, root.get_ref()));
-        reader.finish(config)
+        let layers = Layers { job: text.to_owned(), ..Layers::default() };
+        Effective::of(&layers, env).map(|effective| effective.config)
     }
 
     /// Where something could not be read the config holds a stand-in, and the reader holds the mistake.
@@ -240,25 +272,6 @@ pub struct KafkaConfig {
     pub plain_secrets: Vec<String>,
 }
 
-/// Shows everything but secrets.
-impl fmt::Debug for KafkaConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConfig")
-            .field("topic", &self.topic)
-            .field("start", &self.start)
-            .field("on_data_loss", &self.on_data_loss)
-            .field("mirror_group", &self.mirror_group)
-            .field("properties", &masked(&self.properties, is_secret))
-            .field("plain_secrets", &self.plain_secrets)
-            .finish()
-    }
-}
-
-/// Properties without what is secret in them.
-fn masked(properties: &BTreeMap<String, String>, is_secret: impl Fn(&str) -> bool) -> BTreeMap<&str, &str> {
-    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { "***" } else { value })).collect()
-}
-
 /// Where a first run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
@@ -347,19 +360,6 @@ pub struct CatalogConfig {
     pub properties: BTreeMap<String, String>,
 }
 
-/// Shows everything but secrets.
-impl fmt::Debug for CatalogConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CatalogConfig")
-            .field("kind", &self.kind)
-            .field("name", &self.name)
-            .field("uri", &self.uri)
-            .field("warehouse", &self.warehouse)
-            .field("properties", &masked(&self.properties, is_catalog_secret))
-            .finish()
-    }
-}
-
 /// Which protocol a catalog speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatalogKind {
@@ -370,7 +370,7 @@ pub enum CatalogKind {
 }
 
 /// `[table]`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TableConfig {
     /// Namespace levels, at least one.
     pub namespace: Vec<String>,

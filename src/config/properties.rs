@@ -79,6 +79,12 @@ pub(super) fn judge(name: &str, value: &str) -> Verdict {
     }
 }
 
+/// Every name that a job file may be expected to hold, those that are refused with their reason included.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let refused = REFUSED.iter().map(|(name, _)| *name).filter(|name| !is_known(name));
+    KNOWN.iter().chain(OURS).copied().chain(refused)
+}
+
 /// Whether librdkafka has a property of this name that can be set by text.
 pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)

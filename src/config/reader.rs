@@ -10,84 +10,100 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::origin::{At, Kind, Origin, Sources};
 use super::properties::{PLAIN, is_place};
 use super::{interpolate, nearest, units, vocabulary};
 use crate::error::{Mistake, Mistakes};
 
-/// What is the same for every value of one file.
+/// What is the same for every value of one job.
 pub(super) struct Reader<'a> {
-    /// Byte offset at which each line begins.
-    line_starts: Vec<usize>,
+    sources: Sources,
     env: &'a dyn Fn(&str) -> Option<OsString>,
-    mistakes: RefCell<Vec<Mistake>>,
+    mistakes: RefCell<Vec<(Option<At>, String)>>,
+    /// Tables of which a part could not be read: what seems to be missing may stand there.
+    incomplete: RefCell<Vec<&'static str>>,
 }
 
-/// One table of the file, or its absence.
+/// One table, or its absence.
 pub(super) struct Section<'a> {
     reader: &'a Reader<'a>,
     /// Path as in `kafka`; empty for the file itself.
     name: &'static str,
-    /// Line of its header; none where the section is absent.
-    pub(super) line: Option<usize>,
+    /// Where it begins; none where it is absent.
+    pub(super) at: Option<At>,
     table: Option<&'a DeTable<'a>>,
     /// Whether its name seems to be misspelt in the file: then nothing in it is missing, only unseen.
     misspelt: bool,
 }
 
-/// One value of the file.
+/// One value.
 pub(super) struct Value<'a> {
     reader: &'a Reader<'a>,
     value: &'a DeValue<'a>,
-    /// Line on which it stands.
-    pub(super) line: usize,
+    /// Where it stands.
+    pub(super) at: At,
     /// Path as in `kafka.topic`, for messages.
     pub(super) path: String,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { line_starts, env, mistakes: RefCell::new(Vec::new()) }
+    pub(super) fn new(sources: Sources, env: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
+        Self { sources, env, mistakes: RefCell::default(), incomplete: RefCell::default() }
     }
 
-    /// Line of a byte offset, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|&start| start <= offset)
+    /// Where a position is, for people.
+    pub(super) fn origin(&self, at: At) -> Origin {
+        self.sources.origin(at)
     }
 
-    /// Notes a mistake. What it quotes from the file may hold line breaks; a mistake is one line.
-    pub(super) fn mistake(&self, line: Option<usize>, message: impl Into<String>) {
-        self.mistakes.borrow_mut().push(Mistake { line, message: message.into().replace(char::is_control, " ") });
+    /// Nothing is missing from this table, only unseen.
+    pub(super) fn incomplete(&self, table: &'static str) {
+        self.incomplete.borrow_mut().push(table);
     }
 
-    /// The value, if no mistake was noted; else all mistakes in the order of the file, absences last.
+    /// Whether a position lies in a file that people write, and not in a variable or behind `--set`.
+    fn is_in_file(&self, at: At) -> bool {
+        !matches!(self.sources.kind(at), Some(Kind::Variable(_) | Kind::Set(_)))
+    }
+
+    fn is_in_catalogs(&self, at: At) -> bool {
+        matches!(self.sources.kind(at), Some(Kind::Catalogs(_)))
+    }
+
+    /// Notes a mistake. What it quotes may hold line breaks; a mistake is one line.
+    pub(super) fn mistake(&self, at: Option<At>, message: impl Into<String>) {
+        self.mistakes.borrow_mut().push((at, message.into().replace(char::is_control, " ")));
+    }
+
+    /// The value, if no mistake was noted; else all mistakes in the order of the texts and their lines, absences last.
     pub(super) fn finish<T>(self, value: T) -> Result<T, Mistakes> {
         let mut mistakes = self.mistakes.into_inner();
         if mistakes.is_empty() {
             return Ok(value);
         }
-        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
-        Err(Mistakes(mistakes))
+        mistakes.sort_by_key(|(at, _)| at.map_or((usize::MAX, 0), |at| self.sources.place(at)));
+        let told = |(at, message): (Option<At>, String)| Mistake { at: at.map(|at| self.sources.origin(at)), message };
+        Err(Mistakes(mistakes.into_iter().map(told).collect()))
     }
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
+    /// The whole job.
     pub(super) fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
-        Self { reader, name: "", line: None, table: Some(table), misspelt: false }
+        Self { reader, name: "", at: None, table: Some(table), misspelt: false }
     }
 
-    /// The table `name` of the file; an absent one reads as empty.
+    /// The table `name`; an absent one reads as empty.
     pub(super) fn open(root: &Self, name: &'static str) -> Self {
         let reader = root.reader;
         let Some(found) = root.get(name) else {
-            return Self { reader, name, line: None, table: None, misspelt: root.is_misspelt(name) };
+            return Self { reader, name, at: None, table: None, misspelt: root.is_misspelt(name) };
         };
         let table = found.value.as_table();
         if table.is_none() {
             found.mistake(format!("`{name}` must be a table: write [{name}] on a line of its own"));
         }
-        Self { reader, name, line: Some(found.line), table, misspelt: table.is_none() }
+        Self { reader, name, at: Some(found.at), table, misspelt: table.is_none() }
     }
 
     pub(super) fn reader(&self) -> &'a Reader<'a> {
@@ -97,12 +113,7 @@ impl<'a> Section<'a> {
     /// The value of a key, if it is there.
     pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
         let (_, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some(Value {
-            reader: self.reader,
-            value: value.get_ref(),
-            line: self.reader.line(value.span().start),
-            path: self.path(key),
-        })
+        Some(Value { reader: self.reader, value: value.get_ref(), at: At(value.span().start), path: self.path(key) })
     }
 
     /// The value of a key; its absence is a mistake.
@@ -116,8 +127,11 @@ impl<'a> Section<'a> {
 
     /// Notes that a key is missing, unless it seems to be there under a misspelt name: that is one mistake, not two.
     pub(super) fn missing(&self, key: &str) {
-        if !self.misspelt && !self.is_misspelt(key) {
-            self.reader.mistake(self.line, format!("missing key `{key}`{}", self.place()));
+        let unseen = self.misspelt || self.reader.incomplete.borrow().contains(&self.name);
+        if !unseen && !self.is_misspelt(key) {
+            // A table that only an override made is no place to add the key to.
+            let at = self.at.filter(|&at| self.reader.is_in_file(at));
+            self.reader.mistake(at, format!("missing key `{key}`{}", self.place()));
         }
     }
 
@@ -128,23 +142,23 @@ impl<'a> Section<'a> {
         self.keys().iter().any(|(name, _)| !known.contains(name) && means(name))
     }
 
-    /// Names of the keys that are there, each with its line.
-    pub(super) fn keys(&self) -> Vec<(&'a str, usize)> {
+    /// Names of the keys that are there, each with its place.
+    pub(super) fn keys(&self) -> Vec<(&'a str, At)> {
         let keys = self.table.into_iter().flatten();
-        keys.map(|(key, _)| (key.get_ref().as_ref(), self.reader.line(key.span().start))).collect()
+        keys.map(|(key, _)| (key.get_ref().as_ref(), At(key.span().start))).collect()
     }
 
     /// Notes every key that is not in the vocabulary.
     pub(super) fn refuse_unknown(&self) {
-        for (key, line) in self.keys() {
+        for (key, at) in self.keys() {
             if !vocabulary::keys(self.name).contains(&key) {
-                self.unknown(key, line);
+                self.unknown(key, at);
             }
         }
     }
 
     /// Notes one key as unknown, with the nearest right name.
-    pub(super) fn unknown(&self, key: &str, line: usize) {
+    pub(super) fn unknown(&self, key: &str, at: At) {
         let known = vocabulary::keys(self.name);
         let is_table = self.name.is_empty() && self.get(key).is_some_and(|value| value.is_table());
         let what = |name: &str| if is_table { format!("[{name}]") } else { format!("`{name}`") };
@@ -154,7 +168,9 @@ impl<'a> Section<'a> {
             (None, None) => format!("known are {}", nearest::listed(known, "and")),
         };
         let kind = if is_table { "table" } else { "key" };
-        self.reader.mistake(Some(line), format!("unknown {kind} {}{}; {advice}", what(key), self.place()));
+        // In the catalogs file the table has another name.
+        let place = if self.reader.is_in_catalogs(at) { String::new() } else { self.place() };
+        self.reader.mistake(Some(at), format!("unknown {kind} {}{place}; {advice}", what(key)));
     }
 
     fn place(&self) -> String {
@@ -187,11 +203,10 @@ impl<'a> Section<'a> {
             return;
         }
         if found.iter().any(|(other, _)| *other == name) {
-            self.reader.mistake(Some(self.reader.line(key.span().start)), format!("`{name}` is given twice"));
+            self.reader.mistake(Some(At(key.span().start)), format!("`{name}` is given twice"));
         }
         let path = self.path(&name);
-        let line = self.reader.line(value.span().start);
-        found.push((name, Value { reader: self.reader, value: value.get_ref(), line, path }));
+        found.push((name, Value { reader: self.reader, value: value.get_ref(), at: At(value.span().start), path }));
     }
 
     fn path(&self, key: &str) -> String {
@@ -203,7 +218,7 @@ impl<'a> Section<'a> {
 impl<'a> Value<'a> {
     /// Notes a mistake at this value.
     pub(super) fn mistake(&self, message: impl Into<String>) {
-        self.reader.mistake(Some(self.line), message);
+        self.reader.mistake(Some(self.at), message);
     }
 
     fn wrong_type(&self, wanted: &str) {
@@ -211,10 +226,12 @@ impl<'a> Value<'a> {
         self.mistake(format!("`{}` must be {wanted}, not {article} {}", self.path, self.value.type_str()));
     }
 
-    /// A string with its variables filled in.
+    /// A string with its variables filled in. An override is taken as it stands: a password may hold a dollar sign, and whoever
+    /// gives an override has a shell to fill in variables.
     pub(super) fn text(&self) -> Option<String> {
         match self.value {
-            DeValue::String(text) => self.fill_in(text),
+            DeValue::String(text) if self.reader.is_in_file(self.at) => self.fill_in(text),
+            DeValue::String(text) => Some(text.to_string()),
             _ => {
                 self.wrong_type("a string");
                 None
@@ -374,20 +391,21 @@ impl<'a> Value<'a> {
         Some(if is_place(&text) && !is_place(written) { format!("{PLAIN}{text}") } else { text })
     }
 
-    /// Whether the file holds the value itself, neither a variable nor the name of a place.
+    /// Whether a file holds the value itself, neither a variable nor the name of a place.
     pub(super) fn is_plain(&self) -> bool {
-        self.value.as_str().is_none_or(|written| !written.contains("${") && !is_place(written) || written.starts_with(PLAIN))
+        self.reader.is_in_file(self.at)
+            && self.value.as_str().is_none_or(|written| !written.contains("${") && !is_place(written) || written.starts_with(PLAIN))
     }
 
     /// The elements of an array; a single value counts as an array of one.
     pub(super) fn list(&self) -> Vec<Self> {
         match self.value {
             DeValue::Array(array) => array.iter().map(|element| self.child(element, self.path.clone())).collect(),
-            _ => vec![Value { reader: self.reader, value: self.value, line: self.line, path: self.path.clone() }],
+            _ => vec![Value { reader: self.reader, value: self.value, at: self.at, path: self.path.clone() }],
         }
     }
 
-    /// The entries of a table, each with the line of its key.
+    /// The entries of a table.
     pub(super) fn entries(&self) -> Vec<(String, Self)> {
         let DeValue::Table(table) = self.value else {
             self.wrong_type("a table such as { name = \"value\" }");
@@ -403,7 +421,7 @@ impl<'a> Value<'a> {
     pub(super) fn section(&self, name: &'static str) -> Option<Section<'a>> {
         match self.value {
             DeValue::Table(table) => {
-                Some(Section { reader: self.reader, name, line: Some(self.line), table: Some(table), misspelt: false })
+                Some(Section { reader: self.reader, name, at: Some(self.at), table: Some(table), misspelt: false })
             }
             _ => {
                 self.wrong_type("a table such as { name = \"value\" }");
@@ -428,6 +446,6 @@ impl<'a> Value<'a> {
     }
 
     fn child(&self, value: &'a Spanned<DeValue<'a>>, path: String) -> Self {
-        Value { reader: self.reader, value: value.get_ref(), line: self.reader.line(value.span().start), path }
+        Value { reader: self.reader, value: value.get_ref(), at: At(value.span().start), path }
     }
 }

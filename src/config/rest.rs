@@ -15,27 +15,3 @@ pub(super) fn uri(uri: &str) -> Result<String, String> {
     }
     Ok(uri.to_owned())
 }
-
-/// Properties of a REST catalog, and whether the value is a secret.
-pub(super) const PROPERTIES: &[(&str, bool)] = &[
-    ("audience", false),
-    ("credential", true),
-    ("oauth2-server-uri", false),
-    ("prefix", false),
-    ("resource", false),
-    ("rest.access-key-id", false),
-    ("rest.client.connection-timeout-ms", false),
-    ("rest.client.socket-timeout-ms", false),
-    ("rest.secret-access-key", true),
-    ("rest.session-token", true),
-    ("rest.signing-name", false),
-    ("rest.signing-region", false),
-    ("rest.sigv4-enabled", false),
-    ("scope", false),
-    ("ssl.client.cert", false),
-    ("ssl.client.key", false),
-    ("token", true),
-];
-
-/// Beginning of the names of properties that are headers of every request.
-pub(super) const HEADER: &str = "header.";

@@ -8,7 +8,7 @@ use super::reader::{Section, Value};
 use super::table::{column_use, table_name};
 use super::{
     Deletes, EpochUnit, FormatConfig, Late, Limits, MatchScope, MergeConfig, MetadataKind, Mode, RejectsConfig, TableConfig, Ties,
-    Tombstones, UnknownFields, Unmapped, VerifyConfig, WatermarkConfig,
+    Tombstones, UnknownFields, Unmapped, VerifyConfig, WatermarkConfig, vocabulary,
 };
 
 const MAX_OFFSETS_DEFAULT: u64 = 1_000_000; // about 1 GiB at 1 KiB a record
@@ -47,10 +47,10 @@ pub(super) fn read_mode(root: &Section<'_>, merge: &Section<'_>, uses: &mut Vec<
     match word.unwrap_or(Word::Merge) {
         Word::Merge => Mode::Merge(read_merge(merge, uses)),
         Word::Append => {
-            for (key, line) in merge.keys() {
+            for (key, at) in merge.keys() {
                 if key != "event_time" {
                     let message = format!("`merge.{key}` has no meaning in mode \"append\", which never looks at the table");
-                    merge.reader().mistake(Some(line), message);
+                    merge.reader().mistake(Some(at), message);
                 }
             }
             Mode::Append { event_time: merge.get("event_time").and_then(|value| event_time(&value, uses)) }
@@ -64,25 +64,15 @@ fn read_merge(merge: &Section<'_>, uses: &mut Vec<ColumnUse>) -> MergeConfig {
     if let Some(value) = id.filter(|value| value.list().is_empty()) {
         value.mistake("`merge.id` names no column; rows are found by at least one");
     }
-    let tombstones = [("reject", Tombstones::Reject), ("ignore", Tombstones::Ignore), ("delete", Tombstones::Delete)];
     let mut config = MergeConfig {
         id: names,
         event_time: merge.require("event_time").and_then(|value| event_time(&value, uses)).unwrap_or_default(),
         order_by: merge.get("order_by").map(|value| column_names(&value, uses)).unwrap_or_default(),
-        ties: merge
-            .get("ties")
-            .and_then(|value| value.choice(&[("replace", Ties::Replace), ("keep", Ties::Keep)]))
-            .unwrap_or(Ties::Replace),
-        match_scope: merge
-            .get("match")
-            .and_then(|value| value.choice(&[("table", MatchScope::Table), ("watermark", MatchScope::Watermark)]))
-            .unwrap_or(MatchScope::Table),
-        tombstones: merge.get("tombstones").and_then(|value| value.choice(&tombstones)).unwrap_or(Tombstones::Reject),
+        ties: merge.get("ties").and_then(|value| value.choice(vocabulary::TIES)).unwrap_or(Ties::Replace),
+        match_scope: merge.get("match").and_then(|value| value.choice(vocabulary::MATCH)).unwrap_or(MatchScope::Table),
+        tombstones: merge.get("tombstones").and_then(|value| value.choice(vocabulary::TOMBSTONES)).unwrap_or(Tombstones::Reject),
         deletes: Deletes::Hard,
-        unmapped: merge
-            .get("unmapped")
-            .and_then(|value| value.choice(&[("refuse", Unmapped::Refuse), ("null", Unmapped::Null), ("keep", Unmapped::Keep)]))
-            .unwrap_or(Unmapped::Refuse),
+        unmapped: merge.get("unmapped").and_then(|value| value.choice(vocabulary::UNMAPPED)).unwrap_or(Unmapped::Refuse),
     };
     config.deletes = read_deletes(merge, &config, uses);
     config
@@ -164,29 +154,19 @@ pub(super) fn read_format(format: &Section<'_>) -> FormatConfig {
     if let Some(value) = format.get("type") {
         value.choice(&[("json", ())]);
     }
-    let units = [("s", EpochUnit::Seconds), ("ms", EpochUnit::Millis), ("us", EpochUnit::Micros), ("ns", EpochUnit::Nanos)];
     FormatConfig {
-        epoch_unit: format.get("epoch_unit").and_then(|value| value.choice(&units)).unwrap_or(EpochUnit::Millis),
+        epoch_unit: format.get("epoch_unit").and_then(|value| value.choice(vocabulary::EPOCH_UNITS)).unwrap_or(EpochUnit::Millis),
         unknown_fields: format
             .get("unknown_fields")
-            .and_then(|value| value.choice(&[("ignore", UnknownFields::Ignore), ("reject", UnknownFields::Reject)]))
+            .and_then(|value| value.choice(vocabulary::UNKNOWN_FIELDS))
             .unwrap_or(UnknownFields::Ignore),
     }
 }
 
 pub(super) fn read_metadata(metadata: &Section<'_>, uses: &mut Vec<ColumnUse>) -> BTreeMap<String, MetadataKind> {
-    const KINDS: &[(&str, MetadataKind)] = &[
-        ("topic", MetadataKind::Topic),
-        ("partition", MetadataKind::Partition),
-        ("offset", MetadataKind::Offset),
-        ("timestamp", MetadataKind::Timestamp),
-        ("key", MetadataKind::Key),
-        ("headers", MetadataKind::Headers),
-        ("sha256", MetadataKind::Sha256),
-    ];
     let mut columns = BTreeMap::new();
     for (column, value) in metadata.get("columns").map(|value| value.entries()).unwrap_or_default() {
-        let Some(kind) = value.choice(KINDS) else { continue };
+        let Some(kind) = value.choice(vocabulary::METADATA) else { continue };
         uses.push(column_use(&value, &column, Wants::Metadata(kind)));
         columns.insert(column, kind);
     }
@@ -194,17 +174,14 @@ pub(super) fn read_metadata(metadata: &Section<'_>, uses: &mut Vec<ColumnUse>) -
 }
 
 pub(super) fn read_watermark(watermark: &Section<'_>, mode: &Mode) -> WatermarkConfig {
-    if let (Mode::Append { event_time: None }, Some(line)) = (mode, watermark.line) {
+    if let (Mode::Append { event_time: None }, Some(at)) = (mode, watermark.at) {
         let message =
             "[watermark] has no effect: in mode \"append\" lateness is judged only where `merge.event_time` names a column";
-        watermark.reader().mistake(Some(line), message);
+        watermark.reader().mistake(Some(at), message);
     }
     WatermarkConfig {
         delay: watermark.get("delay").and_then(|value| value.duration()).unwrap_or(Duration::ZERO),
-        late: watermark
-            .get("late")
-            .and_then(|value| value.choice(&[("reject", Late::Reject), ("drop", Late::Drop), ("merge", Late::Merge)]))
-            .unwrap_or(Late::Reject),
+        late: watermark.get("late").and_then(|value| value.choice(vocabulary::LATE)).unwrap_or(Late::Reject),
         max_future: watermark.get("max_future").and_then(|value| value.duration()).unwrap_or(MAX_FUTURE_DEFAULT),
     }
 }

@@ -1,50 +1,7 @@
-//! Where files lie, and the properties of the stores that hold them.
+//! Where files lie.
 
 /// Schemes whose stores can be opened, beside `file`.
 const BUCKETS: &[&str] = &["s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "wasbs"];
-
-/// Properties of stores: PyIceberg's names (Java's where it has none), and whether the value is a secret.
-pub(super) const PROPERTIES: &[(&str, bool)] = &[
-    ("adls.account-host", false),
-    ("adls.account-key", true),
-    ("adls.account-name", false),
-    ("adls.client-id", false),
-    ("adls.client-secret", true),
-    ("adls.connection-string", true),
-    ("adls.endpoint", false),
-    ("adls.sas-token", true),
-    ("adls.tenant-id", false),
-    ("adls.token", true),
-    ("client.access-key-id", false),
-    ("client.profile-name", false),
-    ("client.region", false),
-    ("client.role-arn", false),
-    ("client.secret-access-key", true),
-    ("client.session-token", true),
-    ("gcs.credentials-file", false),
-    ("gcs.credentials-json", true),
-    ("gcs.no-auth", false),
-    ("gcs.oauth2.token", true),
-    ("gcs.service.host", false),
-    ("s3.access-key-id", false),
-    ("s3.anonymous", false),
-    ("s3.connect-timeout", false),
-    ("s3.endpoint", false),
-    ("s3.force-virtual-addressing", false),
-    ("s3.path-style-access", false),
-    ("s3.profile-name", false),
-    ("s3.proxy-uri", true),
-    ("s3.region", false),
-    ("s3.remote-signing-enabled", false),
-    ("s3.request-timeout", false),
-    ("s3.role-arn", false),
-    ("s3.secret-access-key", true),
-    ("s3.session-token", true),
-    ("s3.signer", false),
-    ("s3.sse.key", true),
-    ("s3.sse.type", false),
-    ("ssl.cabundle", false),
-];
 
 /// A URI under which Iceberg finds the files from anywhere.
 pub(super) fn warehouse(place: &str) -> Result<String, String> {

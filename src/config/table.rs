@@ -117,7 +117,7 @@ fn read_sort(table: &Section<'_>, uses: &mut Vec<ColumnUse>) -> Vec<SortBy> {
 
 /// One place where the job names a column.
 pub(super) fn column_use(value: &Value<'_>, column: &str, wants: Wants) -> ColumnUse {
-    ColumnUse { column: column.to_owned(), line: value.line, by: value.path.clone(), wants }
+    ColumnUse { column: column.to_owned(), at: value.at, by: value.path.clone(), wants }
 }
 
 fn properties(value: &Value<'_>) -> BTreeMap<String, String> {

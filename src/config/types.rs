@@ -74,6 +74,23 @@ pub(super) fn parse(text: &str) -> Result<Type, String> {
     if parser.rest.trim().is_empty() { Ok(parsed) } else { Err(parser.expected("the end")) }
 }
 
+/// The type as a job file names it.
+pub(super) fn text(field_type: &Type) -> String {
+    let null = |required: bool| if required { " not null" } else { "" };
+    match field_type {
+        Type::Primitive(primitive) => primitive.to_string(),
+        Type::Struct(fields) => {
+            let field = |field: &Arc<NestedField>| format!("`{}`: {}{}", field.name, text(&field.field_type), null(field.required));
+            format!("struct<{}>", fields.fields().iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        Type::List(list) => format!("list<{}{}>", text(&list.element_field.field_type), null(list.element_field.required)),
+        Type::Map(map) => {
+            let (key, value) = (&map.key_field, &map.value_field);
+            format!("map<{}, {}{}>", text(&key.field_type), text(&value.field_type), null(value.required))
+        }
+    }
+}
+
 struct Parser<'t> {
     text: &'t str,
     rest: &'t str,
@@ -435,6 +452,7 @@ mod tests {
             let read = parse(&written.text(&space)).unwrap();
             let mut ids = Vec::new();
             prop_assert!(written.is(&read, &mut ids), "{read:?}");
+            prop_assert_eq!(parse(&text(&read)), Ok(read));
             ids.sort_unstable();
             let count = i32::try_from(ids.len()).unwrap();
             prop_assert_eq!(ids, (1..=count).collect::<Vec<_>>());

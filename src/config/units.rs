@@ -79,6 +79,27 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The bytes in the largest unit of 1024 that holds them exactly.
+pub(super) fn bytes_text(bytes: u64) -> String {
+    let exact = |(unit, factor): &&(&str, u64)| (unit.ends_with("iB") || *unit == "B") && bytes.is_multiple_of(*factor);
+    let largest = BYTE_UNITS.iter().filter(exact).max_by_key(|(_, factor)| *factor).filter(|_| bytes > 0);
+    largest.map_or_else(|| String::from("0 B"), |(unit, factor)| format!("{} {unit}", bytes / factor))
+}
+
+/// The length of time in the largest unit that holds it exactly; what is finer than milliseconds as a fraction of them.
+pub(super) fn duration_text(length: Duration) -> String {
+    let nanos = length.as_nanos();
+    let exact = |(_, factor): &&(&str, u64)| nanos.is_multiple_of(u128::from(*factor));
+    match TIME_UNITS.iter().filter(exact).max_by_key(|(_, factor)| *factor) {
+        _ if nanos == 0 => String::from("0 s"),
+        Some((unit, factor)) => format!("{} {unit}", nanos / u128::from(*factor)),
+        None => {
+            let fraction = format!("{:06}", nanos % 1_000_000);
+            format!("{}.{} ms", nanos / 1_000_000, fraction.trim_end_matches('0'))
+        }
+    }
+}
+
 /// A decimal number: `digits / 10^scale`.
 struct Decimal {
     digits: u64,
@@ -237,6 +258,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(number in any::<u64>(), shift in 0..64_u32, nanos in 0..DURATION_MAX.as_nanos(), by in 0..5_usize) {
+            let number = number >> shift << (shift / 2);
+            prop_assert_eq!(bytes(&bytes_text(number)).unwrap_or(number), number);
+            let unit = u128::from(TIME_UNITS[by].1);
+            // The finest take a number of at most 18 digits.
+            for length in [nanos / unit * unit, nanos % 1_000_000_000_000] {
+                let length = Duration::from_nanos(u64::try_from(length).unwrap());
+                prop_assert_eq!(duration(&duration_text(length)), Ok(length));
+            }
+        }
+
         #[test]
         fn every_number_of_bytes_survives_its_unit(number in 0_u64..1 << 24, unit in 0..BYTE_UNITS.len(), space in "[ ]{0,2}") {
             let (name, factor) = BYTE_UNITS[unit];

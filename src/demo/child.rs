@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use crate::config::VARIABLE_PREFIX;
 use crate::error::{Doing, Error, Result};
 use crate::observe::Phase;
 
@@ -27,6 +28,12 @@ impl Program {
         // The demo reads the answer and the log, so neither may be shaped from outside.
         command.args(arguments).args(["--output", "json", "--log-format", "json", "--log-level", "info"]);
         command.env_remove("TIDEGATE_LOG").stdin(Stdio::null());
+        // Nor the job: it is the demo's own.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().to_uppercase().starts_with(VARIABLE_PREFIX) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 

@@ -44,7 +44,7 @@ pub async fn demo(dir: Option<&Path>, out: &mut impl Write, colour: bool, run: &
     let place = Place::make(dir, &name[..8])?;
     let broker = DemoBroker::start(TOPIC, PARTITIONS)?;
     place.write_job(&broker.bootstrap_servers())?;
-    let config = commands::read_job(&place.job_file(), &|_| None)?;
+    let config = commands::job_file::read_job(&place.job_file(), &|_| None)?;
     let mut demo = Demo {
         screen: Screen::new(out, colour),
         newsroom: Newsroom::new(run.started_at),

@@ -230,6 +230,7 @@ fn causes(message: &str, error: &Error) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
     use crate::error::Mistake;
 
     #[derive(Debug, thiserror::Error)]
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn each_mistake_of_a_job_file_is_a_cause() {
-        let mistake = |line, message: &str| Mistake { line, message: message.into() };
+        let mistake = |line: Option<usize>, message: &str| Mistake { at: line.map(Origin::Line), message: message.into() };
         let mistakes = Mistakes(vec![mistake(Some(3), "unknown key `tpoic`"), mistake(None, "`name` is missing")]);
         let report = ErrorReport::from_error(&Error::Job { file: "job.toml".into(), mistakes });
         assert_eq!(report.causes, ["line 3: unknown key `tpoic`", "`name` is missing"]);

@@ -248,6 +248,7 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
     use crate::error::{Mistake, Mistakes};
     use crate::report::sample;
     use insta::assert_snapshot;
@@ -399,7 +400,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_listed_one_per_line() {
-        let mistake = |line, message: &str| Mistake { line, message: message.into() };
+        let mistake = |line: Option<usize>, message: &str| Mistake { at: line.map(Origin::Line), message: message.into() };
         let mistakes = Mistakes(vec![
             mistake(Some(3), "unknown key `tpoic`; did you mean `topic`?"),
             mistake(None, "`[table] name` is missing"),

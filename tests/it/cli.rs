@@ -14,5 +14,6 @@ mod places;
 mod reset;
 mod run;
 mod secrets;
+mod settings;
 mod signals;
 mod verify;

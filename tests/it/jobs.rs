@@ -15,7 +15,7 @@ fn example(name: &str) -> String {
 /// A directory as the examples expect it, with `jobs/` and a broker that has their topics.
 fn place() -> (Broker, Place) {
     let broker = Broker::start();
-    for topic in ["articles.raw.v1", "health-data-raw"] {
+    for topic in ["articles.raw.v1", "health-data-raw", "prices"] {
         broker.cluster.create_topic(topic, 3, 1).unwrap();
     }
     broker.produce_to(
@@ -28,29 +28,31 @@ fn place() -> (Broker, Place) {
         2,
         &[r#"{"sample_id": "s", "type": "heart_rate", "value": 61.5, "start_time": 1735689600000}"#],
     );
+    broker.produce_to("prices", 1, &[r#"{"product": "p", "price": 9.95, "changed_at": "2025-01-01T00:00:00Z"}"#]);
     let place = Place::new(&broker.address()).with("KAFKA_BOOTSTRAP_SERVERS", &broker.address());
     std::fs::create_dir(place.path().join("jobs")).unwrap();
-    for name in ["articles.toml", "health.toml"] {
+    for name in ["articles.toml", "health.toml", "prices.toml", "catalogs.toml"] {
         place.write(&format!("jobs/{name}"), example(name));
     }
     (broker, place)
 }
 
 #[test]
-fn every_job_file_is_tested_here() {
+fn every_file_is_tested_here() {
     let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs")).unwrap();
     let mut jobs: Vec<_> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(".toml")).collect();
     jobs.sort();
-    assert_eq!(jobs, ["articles.toml", "health.toml"]);
+    assert_eq!(jobs, ["articles.toml", "catalogs.toml", "health.toml", "prices.toml"]);
 }
 
 #[test]
 fn each_is_sound_before_anything_exists() {
-    for job in ["jobs/articles.toml", "jobs/health.toml"] {
+    for job in ["jobs/articles.toml", "jobs/health.toml", "jobs/prices.toml"] {
         let place = Place::without_broker();
         std::fs::create_dir(place.path().join("jobs")).unwrap();
         place.write(job, example(job.strip_prefix("jobs/").unwrap()));
+        place.write("jobs/catalogs.toml", example("catalogs.toml"));
         let checked =
             place.with("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").tidegate(&format!("check {job} --output json")).expect(78).json();
         assert_eq!((&checked["tests"][0]["name"], &checked["tests"][0]["error"]), (&"job file".into(), &Value::Null), "{checked}");
@@ -60,7 +62,7 @@ fn each_is_sound_before_anything_exists() {
 #[test]
 fn each_runs_from_its_first_command_to_its_last() {
     let (_broker, place) = place();
-    for job in ["jobs/articles.toml", "jobs/health.toml"] {
+    for job in ["jobs/articles.toml", "jobs/health.toml", "jobs/prices.toml"] {
         place.tidegate(&format!("init {job}")).expect(0);
         let checked = place.tidegate(&format!("check {job} --output json")).expect(0).json();
         assert!(checked["tests"].as_array().unwrap().iter().all(|test| test["error"].is_null()), "{checked}");

@@ -1,7 +1,7 @@
 use super::*;
 
 /// Every key that exists, each with a value that is not its default where it has one.
-const EVERY_KEY: &str = r#"
+pub(super) const EVERY_KEY: &str = r#"
 name = "a.b_c-1"
 mode = "merge"
 [kafka]

@@ -1,9 +1,12 @@
 mod good;
+mod layers;
 mod mistakes;
+mod show;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Mistake;
 
 const ARTICLES: &str = include_str!("../../../jobs/articles.toml");
 const HEALTH: &str = include_str!("../../../jobs/health.toml");
@@ -78,7 +81,8 @@ fn more(text: &str) -> String {
 #[test]
 fn every_known_key_is_read() {
     let rooms = [include_str!("../catalog.rs"), include_str!("../kafka.rs"), include_str!("../sections.rs")];
-    let source = [rooms.concat().as_str(), include_str!("../table.rs"), include_str!("../mod.rs")].concat();
+    let source =
+        [rooms.concat().as_str(), include_str!("../table.rs"), include_str!("../mod.rs"), include_str!("../layers.rs")].concat();
     for (table, keys) in vocabulary::KEYS {
         for key in *keys {
             assert!(source.contains(&format!("(\"{key}\"")), "[{table}] {key}");
@@ -108,7 +112,8 @@ proptest! {
         if let Err(mistakes) = Config::parse(&damaged, &env) {
             let lines = damaged.split('\n').count();
             prop_assert!(!mistakes.0.is_empty());
-            prop_assert!(mistakes.0.iter().all(|mistake| mistake.line.is_none_or(|line| (1..=lines).contains(&line))), "{mistakes}");
+            let in_file = |mistake: &Mistake| match mistake.at { Some(Origin::Line(line)) => (1..=lines).contains(&line), _ => mistake.at.is_none() };
+            prop_assert!(mistakes.0.iter().all(in_file), "{mistakes}");
         }
     }
 

@@ -164,6 +164,14 @@ fn help_of_run() {
               Job file (TOML)
 
     Options:
+          --set <KEY=VALUE>
+              Set a key of the job file, as in `kafka.topic=articles`; goes before the file and before
+              variables
+
+          --catalogs <FILE>
+              File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or `catalogs.toml`
+              beside the job file]
+
           --drain
               Go on, batch after batch, up to the end seen at the start
 
@@ -267,7 +275,11 @@ fn help_of_every_other_command() {
       <JOB>  Job file (TOML)
 
     Options:
-      -h, --help  Print help (see more with '--help')
+          --set <KEY=VALUE>  Set a key of the job file, as in `kafka.topic=articles`; goes before the
+                             file and before variables
+          --catalogs <FILE>  File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or
+                             `catalogs.toml` beside the job file]
+      -h, --help             Print help (see more with '--help')
 
     ..
     Example:
@@ -285,11 +297,18 @@ fn help_of_every_other_command() {
       <JOB>  Job file (TOML)
 
     Options:
-      -h, --help  Print help (see more with '--help')
+          --set <KEY=VALUE>  Set a key of the job file, as in `kafka.topic=articles`; goes before the
+                             file and before variables
+          --catalogs <FILE>  File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or
+                             `catalogs.toml` beside the job file]
+          --show             Print the job as it takes effect and where each value comes from, and
+                             contact nothing
+      -h, --help             Print help (see more with '--help')
 
     ..
-    Example:
+    Examples:
       tidegate check jobs/articles.toml
+      tidegate check jobs/articles.toml --show    every setting, and where it comes from
     ----- stderr -----
     ");
     assert_snapshot!(help("init"), @r"
@@ -303,7 +322,11 @@ fn help_of_every_other_command() {
       <JOB>  Job file (TOML)
 
     Options:
-      -h, --help  Print help (see more with '--help')
+          --set <KEY=VALUE>  Set a key of the job file, as in `kafka.topic=articles`; goes before the
+                             file and before variables
+          --catalogs <FILE>  File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or
+                             `catalogs.toml` beside the job file]
+      -h, --help             Print help (see more with '--help')
 
     ..
     Example:
@@ -321,7 +344,11 @@ fn help_of_every_other_command() {
       <JOB>  Job file (TOML)
 
     Options:
-      -h, --help  Print help (see more with '--help')
+          --set <KEY=VALUE>  Set a key of the job file, as in `kafka.topic=articles`; goes before the
+                             file and before variables
+          --catalogs <FILE>  File of named catalogs, for `catalog.use` [default: $TIDEGATE_CATALOGS, or
+                             `catalogs.toml` beside the job file]
+      -h, --help             Print help (see more with '--help')
 
     ..
     Example:

@@ -200,17 +200,6 @@ fn an_id_in_append_mode() {
 }
 
 #[test]
-fn a_rest_catalog() {
-    assert_snapshot!(mistaken(r#""sql""#, r#""rest""#), @r#"
-    exit code: 78
-    ----- stdout -----
-    ----- stderr -----
-    error: job file `job.toml` is not usable
-      line 7: `catalog.type`: "rest" is not built yet; the only catalog today is "sql"
-    "#);
-}
-
-#[test]
 fn an_unknown_catalog() {
     assert_snapshot!(mistaken(r#""sql""#, r#""hive""#), @r#"
     exit code: 78

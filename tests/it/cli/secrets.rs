@@ -147,3 +147,53 @@ fn how_a_secret_property_of_a_table_differs_is_not_told() {
     let answer = place.tidegate("init job.toml").expect(0);
     assert!(answer.stdout.contains("property `s3.secret-access-key` is not set"), "{answer}");
 }
+
+/// Where a secret may come from besides the job file: a variable that sets its key, the catalogs file, and, refused, `--set`.
+#[test]
+fn a_secret_shows_on_none_of_the_roads_that_it_may_come_by() {
+    let catalogs = "[prod]\ntype = \"sql\"\nuri = \"sqlite://${PWD}/catalog.db\"\nwarehouse = \"file://${PWD}/warehouse\"\n";
+    let place = |broker: &Broker| {
+        let place = Place::new(&broker.address()).with("SECRET", SECRET);
+        place.write("catalogs.toml", format!("{catalogs}\"s3.secret-access-key\" = \"{SECRET}\"\ntoken = \"${{SECRET}}\"\n"));
+        place
+    };
+    let broker = Broker::with_articles();
+    let by_variable = place(&broker)
+        .with("TIDEGATE__KAFKA__SASL_PASSWORD", SECRET)
+        .with("TIDEGATE__CATALOG__S3_SESSION_TOKEN", SECRET)
+        .with("TIDEGATE__CATALOG__CREDENTIAL", SECRET);
+    let by_catalogs = place(&broker);
+    by_catalogs.change("job.toml", "[catalog]", "[catalog]\nuse = \"prod\"");
+    let by_set = place(&broker);
+    let twice = place(&broker).with("TIDEGATE__KAFKA__SASL_PASSWORD", SECRET).with("tidegate__kafka__sasl_password", SECRET);
+    let misspelt = place(&broker).with("TIDEGATE__KAFKA__SASL_PASWORD", SECRET);
+    let wrong = place(&broker).with("TIDEGATE__CATALOG__URI", &format!("postgres://me:{SECRET}@127.0.0.1/c"));
+    let sets = format!(
+        "--set kafka.sasl.password={SECRET} --set catalog.token={SECRET} --set table.properties.s3.session-token={SECRET} \
+         --set catalog.uri=postgres://me:{SECRET}@127.0.0.1/c --set kafka.sasl.pasword={SECRET}"
+    );
+    for (place, options, code) in [
+        (by_variable, "", 0),
+        (by_catalogs, "", 0),
+        (by_set, sets.as_str(), 78),
+        (twice, "", 78),
+        (misspelt, "", 78),
+        (wrong, "", 78),
+    ] {
+        for command in ["check --show", "init", "check", "plan", "run", "status"] {
+            for form in ["text", "json"] {
+                let files = if command == "run" { FILES } else { "" };
+                let answer = place.tidegate(&format!("{command} job.toml --output {form} --log-level trace {files} {options}"));
+                assert!(!answer.stdout.contains(SECRET) && !answer.stderr.contains(SECRET), "{command} {options}\n{answer}");
+                assert_eq!(answer.code(), code, "{command} {options}\n{answer}");
+            }
+        }
+        std::fs::remove_file(place.path().join("catalogs.toml")).unwrap();
+        let mut files = Vec::new();
+        left_behind(&place.path(), &mut files);
+        for file in files {
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{} {options}", file.display());
+        }
+    }
+}

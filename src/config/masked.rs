@@ -1,0 +1,56 @@
+//! Debug forms that show everything but secrets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{CatalogConfig, KafkaConfig, TableConfig, catalog, catalog_properties, is_secret};
+
+/// What stands in place of a secret.
+pub(super) const MASK: &str = "***";
+
+fn masked(properties: &BTreeMap<String, String>, is_secret: fn(&str) -> bool) -> BTreeMap<&str, &str> {
+    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { MASK } else { value.as_str() })).collect()
+}
+
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, start, on_data_loss, mirror_group, properties, plain_secrets } = self;
+        f.debug_struct("KafkaConfig")
+            .field("topic", topic)
+            .field("start", start)
+            .field("on_data_loss", on_data_loss)
+            .field("mirror_group", mirror_group)
+            .field("properties", &masked(properties, is_secret))
+            .field("plain_secrets", plain_secrets)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CatalogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, uri, warehouse, properties } = self;
+        f.debug_struct("CatalogConfig")
+            .field("kind", kind)
+            .field("name", name)
+            .field("uri", &catalog::without_password(uri))
+            .field("warehouse", warehouse)
+            .field("properties", &masked(properties, catalog_properties::is_secret))
+            .finish()
+    }
+}
+
+impl fmt::Debug for TableConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, name, branch, columns, partition_by, sort_by, format_version, properties } = self;
+        f.debug_struct("TableConfig")
+            .field("namespace", namespace)
+            .field("name", name)
+            .field("branch", branch)
+            .field("columns", columns)
+            .field("partition_by", partition_by)
+            .field("sort_by", sort_by)
+            .field("format_version", format_version)
+            .field("properties", &masked(properties, is_secret))
+            .finish()
+    }
+}
