@@ -213,8 +213,11 @@ impl Catalog for RestCatalog {
     async fn swap(&self, change: &Change) -> CommitOutcome {
         let table = &change.base.ident;
         let body = Commit::of(change);
-        let ask =
-            |session: &Session| Ok(Ask::post(session.paths.table(table), &body, session.key())?.bearing(session.bearer(table)));
+        let ask = |session: &Session| {
+            session.admit(change)?;
+            let path = session.paths_onto(&change.base).table(table);
+            Ok(Ask::post(path, &body, session.key())?.bearing(session.bearer(table)))
+        };
         self.commit(format!("commit to table `{table}`"), ask, |session, answer, doing| {
             session.client.parse::<CommitAnswer>(doing, &answer.body).map(|_| ())
         })

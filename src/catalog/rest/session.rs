@@ -1,16 +1,19 @@
 //! What a server said about itself when it was first asked, joined with what the job file says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use iceberg::TableIdent;
+use iceberg::spec::MAIN_BRANCH;
+use iceberg::{TableIdent, TableRequirement};
 use reqwest::Method;
 use uuid::Uuid;
 
 use super::client::{Ask, Client, Fate, model, said};
 use super::settings::{Settings, address, headers};
 use super::wire::{ConfigAnswer, Paths, encoded};
+use crate::catalog::{Change, LoadedTable};
 use crate::error::{Error, Result};
 
 /// A configured catalog.
@@ -60,6 +63,38 @@ impl Session {
     pub(super) fn has(&self, method: &Method, path: &str, in_first_version: bool) -> bool {
         let endpoint = format!("{method} {path}");
         self.endpoints.as_ref().filter(|all| !all.is_empty()).map_or(in_first_version, |all| all.contains(&endpoint))
+    }
+
+    /// Paths for a commit onto `base`. Nessie takes from its prefix which of its own commits a change was made from, and refuses it
+    /// where the table has changed since. Its 0.99 does not check the requirement that there is no snapshot yet, and would let one
+    /// first snapshot replace another.
+    pub(super) fn paths_onto(&self, base: &LoadedTable) -> Cow<'_, Paths> {
+        match base.metadata.properties().get("nessie.commit.id").filter(|_| self.is_nessie()) {
+            Some(commit) => Cow::Owned(self.paths.at_commit(&encoded(commit))),
+            None => Cow::Borrowed(&self.paths),
+        }
+    }
+
+    /// Refuses what the server would take without looking at it: Nessie knows no branch of a table but `main`.
+    pub(super) fn admit(&self, change: &Change) -> Result<()> {
+        let other = change.requirements.iter().find_map(|requirement| match requirement {
+            TableRequirement::RefSnapshotIdMatch { r#ref, .. } if r#ref != MAIN_BRANCH => Some(r#ref),
+            _ => None,
+        });
+        match other.filter(|_| self.is_nessie()) {
+            None => Ok(()),
+            Some(branch) => Err(Error::setup(
+                format!(
+                    "Nessie keeps no branches within a table, and the job writes to branch `{branch}` of `{}`",
+                    change.base.ident
+                ),
+                "leave `table.branch` out; one of Nessie's own branches is chosen by `catalog.uri`, as in `https://host/iceberg/BRANCH`",
+            )),
+        }
+    }
+
+    fn is_nessie(&self) -> bool {
+        self.properties.get("nessie.is-nessie-catalog").is_some_and(|is| is == "true")
     }
 
     pub(super) fn describe(&self) -> String {

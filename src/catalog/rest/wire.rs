@@ -167,6 +167,13 @@ impl Paths {
         }
     }
 
+    /// The same below one of Nessie's commits: its prefix begins with a branch, and ends there or goes on behind a `|`.
+    pub(super) fn at_commit(&self, commit: &str) -> Self {
+        let end = ["%7C", "%7c", "|"].iter().find_map(|bar| self.root.find(bar)).unwrap_or(self.root.len());
+        let (branch, rest) = self.root.split_at(end);
+        Self { root: format!("{branch}@{commit}{rest}"), separator: self.separator.clone() }
+    }
+
     pub(super) fn namespaces(&self) -> String {
         format!("{}/namespaces", self.root)
     }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use iceberg::TableRequirement;
 use serde_json::{Value, json};
 
 use super::{COMMIT, change, code, committed, configured, error, gateway, header, lines, open, replies, server, told, words};
@@ -198,4 +199,24 @@ async fn two_tables_are_changed_by_one_request_where_the_server_says_so() {
         assert_eq!(found, fate, "{reply:?}: {why:?}");
     }
     assert!(!open(&super::server(replies([])), &[]).swaps_together().await.unwrap(), "a server that does not say has none");
+}
+
+/// Nessie 0.99 does not check that a table has no snapshot yet: the commit that the base was read at says so.
+#[tokio::test]
+async fn two_first_snapshots_do_not_replace_each_other_on_nessie() {
+    let nessie = json!({"overrides": {"nessie.is-nessie-catalog": "true", "prefix": "main%7Clake"}});
+    let server = configured(nessie, replies([committed(), committed()]));
+    let catalog = open(&server, &[]);
+    let mut change = change();
+    assert!(matches!(catalog.swap(&change).await, CommitOutcome::Committed));
+    let builder = change.base.metadata.as_ref().clone().into_builder(None);
+    let built = builder.set_properties([("nessie.commit.id".into(), "0a1b".into())].into()).unwrap().build().unwrap();
+    change.base.metadata = built.metadata.into();
+    assert!(matches!(catalog.swap(&change).await, CommitOutcome::Committed));
+    let path = |prefix| format!("POST /v1/{prefix}/namespaces/a%1Fb/tables/t");
+    assert_eq!(lines(&server)[1..], [path("main%7Clake"), path("main@0a1b%7Clake")]);
+    change.requirements = vec![TableRequirement::RefSnapshotIdMatch { r#ref: "dev".into(), snapshot_id: None }];
+    let (outcome, error) = told(catalog.swap(&change).await);
+    assert_eq!((outcome, lines(&server).len()), ("refused", 3), "it would not look at the branch");
+    assert!(error.to_string().contains("Nessie keeps no branches within a table"), "{error}");
 }
