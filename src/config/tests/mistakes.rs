@@ -181,7 +181,7 @@ fn wrong_rest_catalogs() {
     insta::assert_snapshot!(rest("uri = \"http://host\"\ncredentials = \"a:b\""), @"line 10: unknown property `catalog.credentials`; did you mean `credential`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\noauth2_server_uri = \"https://t\""), @"line 10: unknown property `catalog.oauth2_server_uri`; did you mean `oauth2-server-uri`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\nrest.sigv4_enabled = true"), @"line 10: unknown property `catalog.rest.sigv4_enabled`; did you mean `rest.sigv4-enabled`?");
-    insta::assert_snapshot!(rest("uri = \"http://host\"\n\"header.\" = \"x\""), @"line 10: unknown key `header.` in [catalog]; known are `type`, `name`, `uri` and `warehouse`");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\n\"header.\" = \"x\""), @"line 10: unknown property `catalog.header.`; did you mean `header.*`?");
 }
 
 #[test]
