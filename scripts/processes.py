@@ -36,15 +36,24 @@ def running(pid_file):
     return int(pid) if start_time(int(pid)) == started else None
 
 
-def stop(pid_file, how=signal.SIGTERM):
+def send(pid_file, how):
     if pid := running(pid_file):
         os.kill(pid, how)
+
+
+def wait_until_gone(pid_file):
+    """Kills what takes too long to end."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while pid := running(pid_file):
+    while running(pid_file):
         if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
+            send(pid_file, signal.SIGKILL)
         time.sleep(0.05)
     pid_file.unlink(missing_ok=True)
+
+
+def stop(pid_file, how=signal.SIGTERM):
+    send(pid_file, how)
+    wait_until_gone(pid_file)
 
 
 def free_ports(count):
