@@ -13,7 +13,7 @@ const BASE: usize = 40 << 20;
 const FLIGHT_MAX: usize = 16 << 20;
 
 /// Bytes that it takes to end a batch of any size: the slices in the encoders' hands, what an upload holds back, manifests.
-const ENDING: usize = 40 << 20;
+const ENDING: usize = 64 << 20;
 
 /// Below this limit the process itself takes most of it: by the system's account every batch would be cut at once.
 const RESIDENT_FROM: usize = 128 << 20;
@@ -27,23 +27,28 @@ pub(crate) struct Budget {
     pub(crate) flight: usize,
     /// What a batch may hold by its own account before the pull is cut.
     pub(crate) batch: usize,
-    /// Data files being written: part of what the batch holds.
+    /// Data files being written: part of what the batch holds. To end a row group takes as much again.
     pub(crate) writer: usize,
+    /// Rows that wait to be written. Writing them takes up to three times as much again: they are joined, arranged and encoded.
+    pub(crate) flush: usize,
     /// What the process may hold by the system's account before the pull is cut. The rest is for ending the batch: what is in
     /// flight, the key indexes of the open files, the commit.
     pub(crate) resident: usize,
+    /// What the process may hold by the system's account when it begins to write. What is above it is given back as far as it is free.
+    pub(crate) relief: usize,
 }
 
 impl Budget {
     /// Of a limit in bytes.
     pub(crate) fn of(limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let queue = (limit / 8).clamp(8 << 20, 64 << 20);
+        let queue = (limit / 16).clamp(8 << 20, 64 << 20);
         let flight = (limit / 32).clamp(2 << 20, FLIGHT_MAX);
         let batch = limit.saturating_sub(BASE + queue) / 4 * 3;
         let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
-        let writer = (limit / 4).saturating_sub(16 << 20).max(limit / 8);
-        Self { queue, flight, batch, writer, resident }
+        let writer = limit / 8;
+        let flush = limit.saturating_sub(BASE + queue + 2 * writer) / 4;
+        Self { queue, flight, batch, writer, flush, resident, relief: limit / 2 }
     }
 
     /// The same for a batch that must come whole, whatever it holds.
@@ -58,6 +63,13 @@ pub(crate) fn holds(bytes: usize) -> bool {
     full() && {
         allocator::purge();
         full()
+    }
+}
+
+/// Gives freed pages back where the process holds this much by the system's account.
+pub(crate) fn relieve(bytes: usize) {
+    if resident().is_some_and(|resident| resident >= bytes) {
+        allocator::purge();
     }
 }
 
@@ -83,6 +95,10 @@ mod tests {
             let budget = Budget::of(limit);
             let sum = BASE + budget.queue + budget.batch;
             assert!(sum <= usize::try_from(limit).unwrap(), "{limit}: {budget:?}");
+            assert!(
+                BASE + budget.queue + 2 * budget.writer + 4 * budget.flush <= usize::try_from(limit).unwrap(),
+                "{limit}: {budget:?}"
+            );
             assert!(budget.batch >= budget.writer / 8 && budget.batch > 0, "{limit}: {budget:?}");
         }
     }

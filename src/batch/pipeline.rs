@@ -11,7 +11,7 @@ use crate::batch::{Assembly, BatchSpec, Collected, RejectSink};
 use crate::catalog::Catalog;
 use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, Result};
-use crate::memory::{Budget, holds};
+use crate::memory::{Budget, holds, relieve};
 use crate::observe::{Observer, Phase};
 use crate::offsets::Partition;
 use crate::source::{Chunk, Flow, PullLimits, Reached, Source, StartAt, Stop};
@@ -106,7 +106,7 @@ fn feed<'a, C: Catalog>(
     // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
     let hold_max = if assembly.holds_rows() { budget.batch / 2 } else { budget.batch };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
-    let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(budget.batch / 4) } else { budget.batch / 3 };
+    let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(budget.flush / 2) } else { budget.flush };
     let (mut records, mut bytes, mut look_at) = (0, 0, LOOK_BYTES);
     for (chunk, rows) in decoded {
         records += chunk.records.len() as u64;
@@ -118,6 +118,8 @@ fn feed<'a, C: Catalog>(
         observer.read(records, bytes);
         if assembly.buffered() >= flush_at && !assembly.holds_rows() {
             observer.phase(Phase::Flush);
+            // Writing takes memory of its own, on top of what was freed and not given back.
+            relieve(budget.relief);
             runtime.block_on(assembly.flush())?;
             observer.phase(Phase::Pull);
         } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
