@@ -19,11 +19,11 @@ use crate::world::foreign::{Foreign, MAIN, REJECTS};
 use crate::world::laws::Laws;
 use crate::world::model::Model;
 use crate::world::reader::{Reader, Reject, Row};
-use crate::world::run::{EPOCH_MS, End, Rules, Start, config, run};
+use crate::world::run::{EPOCH_MS, End, Rules, Start, Style, Task, config, run};
 use crate::world::topic::{Log, Message};
 use crate::world::{Actor, Call, Fault, Faults, Hook, Op, Sabotage, World, say};
 
-const RULES: Rules = Rules { ties_keep: false, late: "reject", max_offsets: 1_000 };
+const RULES: Rules = Rules { style: Style::Merge, branch: "main", ties_keep: false, late: "reject", max_offsets: 1_000 };
 
 /// Who is in the way of the swept run's first commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Sweep {
                 assert_eq!(run(&sweep.runtime, &dies, &Self::start(1)).unwrap().outcome.unwrap_err().exit_code(), 75);
             }
         }
-        sweep.world.foreign(&Foreign::Append(vec![5, 1], 32), &Reader::new(&sweep.world));
+        sweep.world.foreign(&Foreign::Append(vec![5, 1], 32), RULES.branch, &Reader::new(&sweep.world));
         sweep.world.with_topic("a", |topic| {
             // A third partition holds nothing but an open transaction.
             topic.partitions.push(Log { entries: vec![record("id2", 90, 1)], open_from: Some(0), ..Log::default() });
@@ -107,7 +107,7 @@ impl Sweep {
             config: config("a", RULES),
             id: Uuid::from_u128(number),
             started_at: EPOCH_MS * 1_000,
-            options: RunOptions::default(),
+            task: Task::Run(RunOptions::default()),
             cut_after: None,
             stop: Stop::default(),
         }
@@ -126,7 +126,7 @@ impl Sweep {
             return;
         }
         match in_the_way {
-            InTheWay::Writer => world.foreign(&Foreign::Append(vec![6, 7], 40), &Reader::new(world)),
+            InTheWay::Writer => world.foreign(&Foreign::Append(vec![6, 7], 40), RULES.branch, &Reader::new(world)),
             InTheWay::Rival => {
                 let world = Arc::clone(world);
                 let rival = std::thread::spawn(move || {
@@ -174,7 +174,7 @@ impl Sweep {
             }
         }
         world.land_all();
-        let Model { rows, rejects, .. } = laws.complete(world)?;
+        let Model { rows, rejects, .. } = laws.complete(world)?.remove(RULES.branch).expect("the job writes it");
         Ok(Tables { rows: rows.into_values().flatten().collect(), rejects })
     }
 

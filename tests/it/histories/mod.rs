@@ -10,14 +10,14 @@ mod script;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use iceberg::spec::FormatVersion;
+use iceberg::spec::{FormatVersion, MAIN_BRANCH};
 use tokio::runtime::Runtime;
 
 use self::play::play;
 use self::script::{Entry, Script, Step};
 use crate::world::catalog::Compare;
 use crate::world::foreign::{Foreign, MAIN};
-use crate::world::run::Rules;
+use crate::world::run::{Rules, Style};
 use crate::world::{Sabotage, say};
 
 /// Where the test command begins.
@@ -125,7 +125,7 @@ fn interleaved_runs_and_writers_keep_every_law() {
 
 /// One job that keeps everything, on a plain table.
 fn simple(max_offsets: u32, steps: Vec<Step>) -> Script {
-    let rules = Rules { ties_keep: false, late: "merge", max_offsets };
+    let rules = Rules { style: Style::Merge, branch: MAIN_BRANCH, ties_keep: false, late: "merge", max_offsets };
     let (version, compare) = (FormatVersion::V2, Compare::Requirements);
     Script { version, spec: 0, mode: "merge-on-read", compare, jobs: vec![("a".to_owned(), rules)], steps }
 }
@@ -168,7 +168,7 @@ fn rejects_of_an_undone_batch_never_take_the_place_of_others() {
     for calls in 1..60 {
         let more = [
             Step::Go { run: 0, calls: u8::try_from(swap + 1).unwrap() },
-            Step::Foreign(Foreign::Rollback(1)),
+            Step::Foreign { what: Foreign::Rollback(1), branch: MAIN_BRANCH },
             produce(&[ROW, Entry::NoId]),
             START,
             Step::Go { run: 1, calls },

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use iceberg::spec::MAIN_BRANCH;
 use tidegate::job::RunOptions;
 use tidegate::offsets::Offset;
+use tidegate::reset::To;
 use tidegate::source::Stop;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::script::{Entry, Script, Step};
-use crate::world::foreign::{Foreign, MAIN, id_of};
+use super::script::{Entry, Goal, Script, Step};
+use crate::world::foreign::{Foreign, MAIN, WORK, id_of};
 use crate::world::laws::Laws;
-use crate::world::run::{EPOCH_MS, End, Running, Start, config, run};
+use crate::world::run::{EPOCH_MS, End, Rules, Running, Start, Style, Task, config, run};
 use crate::world::topic::{Log, Message};
-use crate::world::{Actor, Faults, Sabotage, World};
+use crate::world::{Actor, Fault, Faults, Sabotage, World};
 
 /// Runs under way at the same time.
 const RUNS_MAX: usize = 3;
@@ -51,11 +53,16 @@ struct Underway {
 pub(super) fn play(runtime: &Arc<Runtime>, script: &Script, sabotage: Option<Sabotage>) -> Result<Vec<String>, String> {
     let world = World::new(script.compare, sabotage);
     world.create_table(script.version, script.spec, script.mode);
-    for (job, _) in &script.jobs {
-        world.with_topic(job, |topic| topic.partitions.push(Log::default()));
+    for (job, rules) in &script.jobs {
+        // What a soft delete keeps depends on the order of arrival, so that an id has one partition then, from the beginning.
+        let partitions = if rules.style == Style::Soft { 2 } else { 1 };
+        world.with_topic(job, |topic| topic.partitions.resize_with(partitions, Log::default));
     }
     let rules: BTreeMap<_, _> = script.jobs.iter().cloned().collect();
     let laws = Laws::new(&world, rules);
+    if script.jobs.iter().any(|(_, rules)| rules.branch == WORK) {
+        world.branch_off(&laws.reader);
+    }
     let taken = Taken::default();
     let mut play = Play { runtime, script, world, laws, minute: 0, runs: Vec::new(), started: 0, taken };
     let mut broken = Ok(());
@@ -96,14 +103,17 @@ impl Play<'_> {
             }
             Step::Start { job, drain, cut_after, faults } => {
                 if self.runs.len() < RUNS_MAX {
-                    let faults = faults.iter().map(|&(turn, fault)| (turn.into(), fault)).collect();
                     let name = self.job(*job).to_owned();
                     let start = self.start(&name, *drain, cut_after.map(usize::from));
-                    let number = self.world.gate.admit();
-                    let actor = format!("{name}/{}", self.started);
-                    let actor = Actor::new(&self.world, Some(number), &actor, Faults::Turns(faults), None);
-                    let running = Running::begin(self.runtime, actor, start);
-                    self.runs.push(Underway { running, taken: self.taken });
+                    self.begin(&name, start, faults);
+                }
+            }
+            Step::Reset { job, to, faults } => {
+                if self.runs.len() < RUNS_MAX {
+                    let name = self.job(*job).to_owned();
+                    let task = Task::Reset(self.goal(*job, *to));
+                    let start = Start { task, ..self.start(&name, false, None) };
+                    self.begin(&name, start, faults);
                 }
             }
             Step::Go { run, calls } => {
@@ -116,9 +126,10 @@ impl Play<'_> {
                     self.runs[at].running.start.stop.request(15);
                 }
             }
-            Step::Foreign(foreign) => {
-                self.taken.expired += u32::from(matches!(foreign, Foreign::Expire(_) | Foreign::ExpireRejects));
-                self.world.foreign(foreign, &self.laws.reader);
+            Step::Foreign { what, branch } => {
+                self.taken.expired += u32::from(matches!(what, Foreign::Expire(_) | Foreign::ExpireRejects));
+                let written = self.script.jobs.iter().any(|(_, rules)| rules.branch == *branch);
+                self.world.foreign(what, if written { branch } else { MAIN_BRANCH }, &self.laws.reader);
                 self.laws.hold(&self.world)?;
             }
             Step::Wait { minutes } => self.minute += i64::from(*minutes),
@@ -130,6 +141,31 @@ impl Play<'_> {
         &self.script.jobs[usize::from(job) % self.script.jobs.len()].0
     }
 
+    fn rules(&self, job: &str) -> Rules {
+        self.script.jobs.iter().find(|(name, _)| name == job).unwrap().1
+    }
+
+    fn begin(&mut self, name: &str, start: Start, faults: &[(u8, Fault)]) {
+        let faults = faults.iter().map(|&(turn, fault)| (turn.into(), fault)).collect();
+        let number = self.world.gate.admit();
+        let actor = Actor::new(&self.world, Some(number), &format!("{name}/{}", self.started), Faults::Turns(faults), None);
+        let running = Running::begin(self.runtime, actor, start);
+        self.runs.push(Underway { running, taken: self.taken });
+    }
+
+    /// Where a reset puts a job, as its user says it now.
+    fn goal(&self, job: u8, to: Goal) -> To {
+        let Goal::Before { partition, offsets } = to else {
+            return if to == Goal::Earliest { To::Earliest } else { To::Latest };
+        };
+        self.world.with_topic(self.job(job), |topic| {
+            let partition = usize::from(partition) % topic.partitions.len();
+            let log = &topic.partitions[partition];
+            let at = (log.last_stable() - Offset::from(offsets)).max(log.earliest);
+            To::Offsets(BTreeMap::from([(partition.try_into().unwrap(), at)]))
+        })
+    }
+
     fn with_log(&self, job: u8, partition: u8, change: impl FnOnce(&mut Log)) {
         self.world.with_topic(self.job(job), |topic| {
             let partition = usize::from(partition) % topic.partitions.len();
@@ -139,6 +175,7 @@ impl Play<'_> {
 
     fn produce(&self, job: u8, partition: u8, entry: Entry) {
         let (name, minute) = (self.job(job).to_owned(), self.minute);
+        let entry = if self.rules(&name).style == Style::Soft { entry.in_partition(partition) } else { entry };
         self.with_log(job, partition, |log| {
             let place = format!("{name}/{partition}/{}", log.entries.len());
             log.entries.push(message(entry, minute, &place));
@@ -148,14 +185,14 @@ impl Play<'_> {
     /// What a run of a job is started with; a job that has no state in the table says so, as its user would.
     fn start(&mut self, job: &str, drain: bool, cut_after: Option<usize>) -> Start {
         self.started += 1;
-        let key = format!("tidegate.state.{job}.main");
+        let rules = self.rules(job);
+        let key = format!("tidegate.state.{job}.{}", rules.branch);
         let known = self.world.heads.lock().unwrap().head(MAIN).unwrap().metadata.properties().contains_key(&key);
-        let rules = self.script.jobs.iter().find(|(name, _)| name == job).unwrap().1;
         Start {
             config: config(job, rules),
             id: Uuid::from_u128(self.started.into()),
             started_at: (EPOCH_MS + self.minute * 60_000) * 1_000,
-            options: RunOptions { drain, first_run: !known },
+            task: Task::Run(RunOptions { drain, first_run: !known }),
             cut_after,
             stop: Stop::default(),
         }
@@ -179,7 +216,10 @@ impl Play<'_> {
         if running.start.stop.requested().is_some() {
             allowed.push(143);
         }
-        if running.start.options.first_run || taken.retained != self.taken.retained {
+        let first_run = matches!(running.start.task, Task::Run(RunOptions { first_run: true, .. }));
+        // A partition that is not named has no place to stay at before the job has read it.
+        let names_offsets = matches!(running.start.task, Task::Reset(To::Offsets(_)));
+        if first_run || names_offsets || taken.retained != self.taken.retained {
             allowed.push(65);
         }
         if taken.expired != self.taken.expired {

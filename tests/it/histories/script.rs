@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use iceberg::spec::FormatVersion;
+use iceberg::spec::{FormatVersion, MAIN_BRANCH};
 
 use crate::world::Fault;
 use crate::world::catalog::Compare;
-use crate::world::foreign::Foreign;
+use crate::world::foreign::{Foreign, WORK};
 use crate::world::random::Random;
-use crate::world::run::Rules;
+use crate::world::run::{Rules, Style};
 
 /// Ids that records and other writers use: few, so that they meet.
 const IDS: u64 = 7;
@@ -38,10 +38,23 @@ pub(super) enum Step {
     AddPartition { job: u8 },
     Retain { job: u8, partition: u8, entries: u8 },
     Start { job: u8, drain: bool, cut_after: Option<u8>, faults: Vec<(u8, Fault)> },
+    Reset { job: u8, to: Goal, faults: Vec<(u8, Fault)> },
     Go { run: u8, calls: u8 },
     Signal { run: u8 },
-    Foreign(Foreign),
+    Foreign { what: Foreign, branch: &'static str },
     Wait { minutes: u8 },
+}
+
+/// Where a reset puts a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    Earliest,
+    Latest,
+    /// One partition, so many offsets before its end; the others stay.
+    Before {
+        partition: u8,
+        offsets: u8,
+    },
 }
 
 /// One entry of a log.
@@ -54,6 +67,18 @@ pub(super) enum Entry {
     NoId,
     NoTime,
     Hidden,
+}
+
+impl Entry {
+    /// The same with an id that no other of two partitions has.
+    pub(super) fn in_partition(self, partition: u8) -> Self {
+        let only = |id: u8| id - id % 2 + partition;
+        match self {
+            Self::Row { id, minute, version } => Self::Row { id: only(id), minute, version },
+            Self::Tombstone { id, minute } => Self::Tombstone { id: only(id), minute },
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Script {
@@ -73,7 +98,16 @@ impl Script {
     pub(super) fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let jobs = 1 + random.below(3);
+        // A soft delete keeps the values of the highest row: no job may add rows that are equal to others.
+        let styles = *random.pick(&[
+            [Style::Merge; 3],
+            [Style::Merge, Style::Merge, Style::Append],
+            [Style::Merge, Style::Soft, Style::Soft],
+        ]);
+        let branches = *random.pick(&[[MAIN_BRANCH, MAIN_BRANCH], [MAIN_BRANCH, MAIN_BRANCH], [MAIN_BRANCH, WORK]]);
         let rules = |random: &mut Random| Rules {
+            style: *random.pick(&styles),
+            branch: random.pick::<&str>(&branches),
             ties_keep: random.one_in(3),
             late: random.pick::<&str>(&["reject", "reject", "drop", "merge"]),
             max_offsets: *random.pick(&[3, 6, 1_000]),
@@ -121,7 +155,11 @@ impl Drawing {
             0..18 => self.produce(job),
             18..36 => self.start(job),
             36..69 => Step::Go { run, calls: *self.random.pick(&[1, 2, 3, 5, 8, 13, 40]) },
-            69..85 => Step::Foreign(self.foreign()),
+            69..84 => {
+                let what = self.foreign();
+                Step::Foreign { what, branch: self.random.pick::<&str>(&[MAIN_BRANCH, MAIN_BRANCH, WORK]) }
+            }
+            84 => self.reset(job),
             85..87 => Step::OpenTransaction { job, partition },
             87..90 => Step::EndTransaction { job, partition },
             90..92 => Step::AddPartition { job },
@@ -135,11 +173,23 @@ impl Drawing {
         }
     }
 
-    fn start(&mut self, job: u8) -> Step {
+    fn faults(&mut self) -> Vec<(u8, Fault)> {
         let random = &mut self.random;
         let faults = if random.one_in(3) { 1 + random.below(2) } else { 0 };
         let fault = |random: &mut Random| (small(random, FAULTY_TURNS), *random.pick(&Fault::ALL));
-        let faults = (0..faults).map(|_| fault(random)).collect();
+        (0..faults).map(|_| fault(random)).collect()
+    }
+
+    fn reset(&mut self, job: u8) -> Step {
+        let faults = self.faults();
+        let random = &mut self.random;
+        let before = Goal::Before { partition: small(random, 2), offsets: small(random, 9) };
+        Step::Reset { job, to: *random.pick(&[Goal::Earliest, Goal::Latest, before]), faults }
+    }
+
+    fn start(&mut self, job: u8) -> Step {
+        let faults = self.faults();
+        let random = &mut self.random;
         let cut_after = random.one_in(4).then(|| 1 + small(random, 6));
         Step::Start { job, drain: random.one_in(3), cut_after, faults }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Literal, MAIN_BRANCH, ManifestContentType,
@@ -23,6 +23,8 @@ use super::{Actor, World};
 
 pub(crate) const MAIN: &str = "db.t";
 pub(crate) const REJECTS: &str = "db.t_rejects";
+/// A branch that jobs write beside the main one.
+pub(crate) const WORK: &str = "work";
 
 /// What another writer does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) enum Foreign {
     ChangeSpec(u8),
     Upgrade,
     SetProperty(u8),
-    /// A commit on another branch.
+    /// A commit on a branch that no job writes.
     Branch,
     /// All rows of the rejects table in new files.
     CompactRejects,
@@ -118,15 +120,27 @@ struct Hands<'a> {
     location: String,
     metadata: Arc<TableMetadata>,
     store: Store,
+    /// Branch that it writes.
+    branch: &'static str,
 }
 
 impl World {
-    /// Lets another writer act; nothing happens where it cannot.
-    pub(crate) fn foreign(&self, what: &Foreign, reader: &Reader) {
-        let table = if matches!(what, Foreign::CompactRejects | Foreign::ExpireRejects) { REJECTS } else { MAIN };
-        let Some(hands) = Hands::take(self, reader, table) else { return };
+    /// Gives the table a snapshot of another writer's, and the branch `work` at it.
+    pub(crate) fn branch_off(&self, reader: &Reader) {
+        let hands = || Hands::take(self, reader, MAIN, MAIN_BRANCH).unwrap();
+        hands().append(&[0], 0, MAIN_BRANCH);
+        hands().point(WORK, hands().metadata.current_snapshot_id().unwrap());
+    }
+
+    /// Lets another writer act on a branch; nothing happens where it cannot.
+    pub(crate) fn foreign(&self, what: &Foreign, branch: &'static str, reader: &Reader) {
+        let (table, branch) = match what {
+            Foreign::CompactRejects | Foreign::ExpireRejects => (REJECTS, MAIN_BRANCH),
+            _ => (MAIN, branch),
+        };
+        let Some(hands) = Hands::take(self, reader, table, branch) else { return };
         match what {
-            Foreign::Append(ids, minute) => hands.append(ids, *minute, MAIN_BRANCH),
+            Foreign::Append(ids, minute) => hands.append(ids, *minute, branch),
             Foreign::Compact | Foreign::CompactRejects => hands.rewrite(None),
             Foreign::Delete(id) => hands.delete(&id_of(*id)),
             Foreign::Rewrite(id) => hands.rewrite(Some(&id_of(*id))),
@@ -162,10 +176,10 @@ fn job_of(snapshot: &Snapshot) -> Option<&String> {
 }
 
 impl<'a> Hands<'a> {
-    fn take(world: &'a World, reader: &'a Reader, table: &'static str) -> Option<Self> {
+    fn take(world: &'a World, reader: &'a Reader, table: &'static str, branch: &'static str) -> Option<Self> {
         let head = world.heads.lock().unwrap().head(table).cloned()?;
         let store = Store::over(Arc::<object_store::memory::InMemory>::clone(&world.objects));
-        Some(Self { world, reader, table, location: head.location, metadata: head.metadata, store })
+        Some(Self { world, reader, table, location: head.location, metadata: head.metadata, store, branch })
     }
 
     /// Swaps: nobody can be in the way.
@@ -186,8 +200,10 @@ impl<'a> Hands<'a> {
         let row = |id: &u8| Row {
             id: id_of(*id),
             at: micros_of(minute),
-            version: Some(number),
+            // No version of a job's: which of two equal rows a soft delete keeps is nobody's promise.
+            version: Some(100 + number),
             title: Some(format!("foreign {number}")),
+            gone: None,
         };
         let rows: Vec<Row> = ids.iter().map(row).collect();
         let data = self.write_rows(&rows);
@@ -195,7 +211,7 @@ impl<'a> Hands<'a> {
     }
 
     fn files(&self) -> Option<Arc<Files>> {
-        let head = self.metadata.current_snapshot()?;
+        let head = self.metadata.snapshot_for_ref(self.branch)?;
         Some(self.reader.files(self.world, &self.metadata, head).unwrap())
     }
 
@@ -212,7 +228,7 @@ impl<'a> Hands<'a> {
             let batches = self.reader.alive_batches(self.world, &files).unwrap();
             batches.iter().map(|batch| self.write(batch, Struct::empty()).build().unwrap()).collect()
         };
-        self.commit(MAIN_BRANCH, false, data, vec![], effect);
+        self.commit(self.branch, false, data, vec![], effect);
     }
 
     /// An equality delete in each place where the id is.
@@ -235,26 +251,25 @@ impl<'a> Hands<'a> {
         }
         if !deletes.is_empty() {
             let effect = Effect { removed: BTreeSet::from([id.to_owned()]), ..Effect::default() };
-            self.commit(MAIN_BRANCH, true, vec![], deletes, effect);
+            self.commit(self.branch, true, vec![], deletes, effect);
         }
     }
 
     /// Removes old snapshots and what only they name, as far as an operator may: a job whose newest state was rolled back keeps
     /// the snapshot that it goes on from.
     fn expire(&self, keep: usize) {
-        let ancestors = ancestry(&self.metadata, MAIN_BRANCH);
-        let mut keep = keep.min(ancestors.len());
-        for (key, value) in self.metadata.properties() {
-            if let Some(job) = key.strip_prefix("tidegate.state.").and_then(|rest| rest.strip_suffix(".main")) {
-                let named: serde_json::Value = serde_json::from_str(value).unwrap();
-                let newest = ancestors.iter().position(|snapshot| job_of(snapshot).is_some_and(|name| name == job));
-                if newest.is_some_and(|at| Some(ancestors[at].snapshot_id()) != named["snapshot-id"].as_i64()) {
+        let mut kept: BTreeSet<i64> = ancestry(&self.metadata, "audit").iter().map(|snapshot| snapshot.snapshot_id()).collect();
+        for branch in [MAIN_BRANCH, WORK] {
+            let ancestors = ancestry(&self.metadata, branch);
+            let mut keep = keep.min(ancestors.len());
+            for (job, named) in self.states(branch) {
+                let newest = ancestors.iter().position(|snapshot| job_of(snapshot).is_some_and(|name| *name == job));
+                if newest.is_some_and(|at| Some(ancestors[at].snapshot_id()) != named) {
                     keep = keep.max(newest.unwrap() + 1);
                 }
             }
+            kept.extend(ancestors[..keep].iter().map(|snapshot| snapshot.snapshot_id()));
         }
-        let mut kept: BTreeSet<i64> = ancestors[..keep].iter().map(|snapshot| snapshot.snapshot_id()).collect();
-        kept.extend(ancestry(&self.metadata, "audit").iter().map(|snapshot| snapshot.snapshot_id()));
         let (stay, go): (Vec<_>, Vec<_>) = self.metadata.snapshots().partition(|snapshot| kept.contains(&snapshot.snapshot_id()));
         let named = |snapshots: &[&Arc<Snapshot>]| -> BTreeSet<String> {
             let files = snapshots.iter().map(|snapshot| self.reader.files(self.world, &self.metadata, snapshot).unwrap());
@@ -272,17 +287,28 @@ impl<'a> Hands<'a> {
 
     /// Goes back, as far as every job of the head finds its state there.
     fn rollback(&self, back: usize) {
-        let ancestors = ancestry(&self.metadata, MAIN_BRANCH);
+        let ancestors = ancestry(&self.metadata, self.branch);
         let jobs = |snapshots: &[Arc<Snapshot>]| -> BTreeSet<String> {
             snapshots.iter().filter_map(|snapshot| job_of(snapshot).cloned()).collect()
         };
-        let states = self.metadata.properties().keys().filter_map(|key| key.strip_prefix("tidegate.state.")?.strip_suffix(".main"));
-        let wanted: BTreeSet<String> = states.map(str::to_owned).collect();
-        let to = (0..ancestors.len().min(back + 1)).rev().find(|&at| jobs(&ancestors[at..]) == wanted);
+        let wanted: BTreeSet<String> = self.states(self.branch).into_keys().collect();
+        let to = (0..ancestors.len().min(back + 1)).rev().find(|&at| jobs(&ancestors[at..]).is_superset(&wanted));
         if let Some(to) = to.filter(|&to| to > 0) {
-            let reference = SnapshotReference::new(ancestors[to].snapshot_id(), SnapshotRetention::branch(None, None, None));
-            self.alter(vec![TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference }]);
+            self.point(self.branch, ancestors[to].snapshot_id());
         }
+    }
+
+    /// Makes a branch's head a snapshot.
+    fn point(&self, branch: &str, snapshot: i64) {
+        let reference = SnapshotReference::new(snapshot, SnapshotRetention::branch(None, None, None));
+        self.alter(vec![TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }]);
+    }
+
+    /// Jobs with a state on a branch, and the snapshot that each one's property names.
+    fn states(&self, branch: &str) -> BTreeMap<String, Option<i64>> {
+        let job = |key: &str| Some(key.strip_prefix("tidegate.state.")?.strip_suffix(branch)?.strip_suffix('.')?.to_owned());
+        let named = |value: &str| serde_json::from_str::<serde_json::Value>(value).unwrap()["snapshot-id"].as_i64();
+        self.metadata.properties().iter().filter_map(|(key, value)| Some((job(key)?, named(value)))).collect()
     }
 
     fn add_column(&self) {
@@ -322,6 +348,7 @@ impl<'a> Hands<'a> {
                     }
                     "version" => Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.version))),
                     "title" => Arc::new(StringArray::from_iter(rows.iter().map(|row| row.title.as_ref()))),
+                    "gone" => Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.gone))),
                     _ => new_null_array(field.data_type(), rows.len()),
                 }
             };

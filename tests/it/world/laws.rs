@@ -1,15 +1,15 @@
 //! What must hold of a world at every moment, and what must hold when every job has read its topic to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
+use iceberg::spec::{DataFileFormat, FormatVersion, MAIN_BRANCH, TableMetadata};
 
 use super::World;
 use super::foreign::{MAIN, REJECTS};
 use super::model::Model;
-use super::reader::{Files, Reader};
+use super::reader::{Files, Reader, Reject};
 use super::run::Rules;
 
 /// Checks a world again and again as it changes.
@@ -19,12 +19,12 @@ pub(crate) struct Laws {
     /// Heads that were looked at last, and how many objects had been deleted then.
     seen: Option<(Vec<Option<String>>, u64)>,
     /// The newest snapshot whose delete files were looked at: a table may be upgraded after they were written.
-    newest: Option<i64>,
+    newest: BTreeMap<&'static str, i64>,
 }
 
 impl Laws {
     pub(crate) fn new(world: &World, rules: BTreeMap<String, Rules>) -> Self {
-        Self { reader: Reader::new(world), rules, seen: None, newest: None }
+        Self { reader: Reader::new(world), rules, seen: None, newest: BTreeMap::new() }
     }
 
     /// What holds after every commit and every delete: chain, accounts and watermark of every batch, rows, files, and no reject twice.
@@ -38,7 +38,10 @@ impl Laws {
         self.seen = seen;
         let [main, rejects] = heads.map(|head| head.map(|head| head.metadata));
         if let Some(main) = &main {
-            self.main(world, main)?;
+            for branch in self.branches() {
+                self.main(world, main, branch)
+                    .map_err(|why| if branch == MAIN_BRANCH { why } else { format!("{branch}: {why}") })?;
+            }
         }
         if let Some(rejects) = &rejects {
             self.no_reject_twice(world, rejects)?;
@@ -46,9 +49,15 @@ impl Laws {
         Ok(())
     }
 
-    fn main(&mut self, world: &World, metadata: &TableMetadata) -> Result<(), String> {
-        let model = Model::of(world, &self.rules, metadata.current_snapshot_id())?;
-        let Some(head) = metadata.current_snapshot() else { return Ok(()) };
+    /// Branches that jobs write.
+    fn branches(&self) -> BTreeSet<&'static str> {
+        self.rules.values().map(|rules| rules.branch).collect()
+    }
+
+    fn main(&mut self, world: &World, metadata: &TableMetadata, branch: &'static str) -> Result<(), String> {
+        let head = metadata.snapshot_for_ref(branch);
+        let model = Model::of(world, &self.rules, head.map(|head| head.snapshot_id()))?;
+        let Some(head) = head else { return Ok(()) };
         let files = self.reader.files(world, metadata, head)?;
         exist(world, &files)?;
         let rows = self.reader.rows(world, &files)?;
@@ -62,7 +71,7 @@ impl Laws {
             return Err(format!("the table holds {have} rows for {want}: {more:?} should not be there, {less:?} should be"));
         }
         one_delete_file_each(&files)?;
-        if self.newest.replace(head.snapshot_id()) != Some(head.snapshot_id()) {
+        if self.newest.insert(branch, head.snapshot_id()) != Some(head.snapshot_id()) {
             deletes_fit(metadata, head.snapshot_id(), &files)?;
         }
         Ok(())
@@ -78,13 +87,26 @@ impl Laws {
         }
     }
 
-    /// What holds at the end besides: everything is read, and the rejects table holds the rejects of the head's batches.
-    pub(crate) fn complete(&mut self, world: &World) -> Result<Model, String> {
+    /// What holds at the end besides: everything is read, and the rejects table holds the rejects of the heads' batches. Answers
+    /// what each branch holds.
+    pub(crate) fn complete(&mut self, world: &World) -> Result<BTreeMap<&'static str, Model>, String> {
         self.hold(world)?;
         let heads = [MAIN, REJECTS].map(|table| world.heads.lock().unwrap().head(table).map(|head| Arc::clone(&head.metadata)));
         let [main, rejects] = heads;
-        let model = Model::of(world, &self.rules, main.and_then(|main| main.current_snapshot_id()))?;
-        for job in self.rules.keys() {
+        let head = |branch| Some(main.as_ref()?.snapshot_for_ref(branch)?.snapshot_id());
+        let models: BTreeMap<_, _> = (self.branches().into_iter())
+            .map(|branch| Ok((branch, Model::of(world, &self.rules, head(branch))?)))
+            .collect::<Result<_, String>>()?;
+        let mut expected = BTreeSet::new();
+        for (job, rules) in &self.rules {
+            let model = &models[rules.branch];
+            let of_job = |reject: &&Reject| reject.job == *job;
+            // A branch has the rejects of its own jobs, not of those whose batches it was made with.
+            let named = |reject: &Reject| match rules.branch {
+                MAIN_BRANCH => reject.clone(),
+                branch => Reject { job: format!("{job}@{branch}"), ..reject.clone() },
+            };
+            expected.extend(model.rejects.iter().filter(of_job).map(named));
             let state = model.jobs.get(job).ok_or_else(|| format!("job {job} has no state"))?;
             let logs = world.with_topic(job, |topic| topic.partitions.clone());
             for (partition, log) in (0..).zip(logs) {
@@ -99,12 +121,12 @@ impl Laws {
         if let Some((rejects, head)) = rejects.as_ref().and_then(|rejects| Some((rejects, rejects.current_snapshot()?))) {
             there = self.reader.rejects(world, &*self.reader.files(world, rejects, head)?)?;
         }
-        let more: Vec<_> = there.keys().filter(|reject| !model.rejects.contains(reject)).collect();
-        let less: Vec<_> = model.rejects.iter().filter(|reject| !there.contains_key(reject)).collect();
+        let more: Vec<_> = there.keys().filter(|reject| !expected.contains(reject)).collect();
+        let less: Vec<_> = expected.iter().filter(|reject| !there.contains_key(reject)).collect();
         if !more.is_empty() || !less.is_empty() {
             return Err(format!("of the rejects {more:?} should not be there, {less:?} should be"));
         }
-        Ok(model)
+        Ok(models)
     }
 }
 

@@ -11,10 +11,25 @@ use tidegate::offsets::{Offset, Partition};
 use super::World;
 use super::foreign::Bounds;
 use super::reader::{Reject, Row};
-use super::run::{DELAY_MINUTES, Rules};
+use super::run::{DELAY_MINUTES, Rules, Style};
 use super::topic::Message;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
+
+const COUNTS: [&str; 12] = [
+    "read",
+    "rejected",
+    "late",
+    "filtered",
+    "duplicate",
+    "stale",
+    "inserted",
+    "updated",
+    "deleted",
+    "noop",
+    "collapsed",
+    "soft-deleted",
+];
 
 /// Rows, rejects and the jobs' states after a chain of snapshots.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +41,7 @@ pub(crate) struct Model {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobState {
+    epoch: u64,
     pub(crate) batch: u64,
     pub(crate) end: BTreeMap<Partition, Offset>,
     pub(crate) watermark: Option<i64>,
@@ -33,6 +49,7 @@ pub(crate) struct JobState {
 }
 
 /// A version of an id in a batch.
+#[derive(Clone)]
 struct Version {
     at: i64,
     version: Option<i64>,
@@ -85,9 +102,15 @@ impl Model {
         for snapshot in chain.iter().rev() {
             let said = Said(snapshot);
             match said.text("tidegate.job").map(str::to_owned) {
-                Some(job) => model.batch(world, &job, rules[&job], &said).map_err(|why| {
-                    format!("batch {} of job {job}, snapshot {}: {why}", said.number("tidegate.batch"), snapshot.snapshot_id())
-                })?,
+                Some(job) => {
+                    let held = match said.text("tidegate.kind") {
+                        Some("reset") => model.reset(world, &job, &said),
+                        _ => model.batch(world, &job, rules[&job], &said),
+                    };
+                    held.map_err(|why| {
+                        format!("batch {} of job {job}, snapshot {}: {why}", said.number("tidegate.batch"), snapshot.snapshot_id())
+                    })?;
+                }
                 None => model.foreign(world, snapshot.snapshot_id()),
             }
         }
@@ -104,6 +127,30 @@ impl Model {
         }
     }
 
+    /// The job goes on elsewhere, where the topic has something or may have it; no row moves.
+    fn reset(&mut self, world: &World, job: &str, said: &Said<'_>) -> Result<(), String> {
+        let bounds = world.ledger.lock().unwrap().planned_on.get(&said.0.snapshot_id()).cloned().unwrap_or_default();
+        let mut state = self.jobs.remove(job).unwrap_or_default();
+        let (start, end) = (said.offsets("tidegate.offsets.start"), said.offsets("tidegate.offsets.end"));
+        if (said.number("tidegate.epoch"), said.number("tidegate.batch")) != (state.epoch + 1, state.batch) {
+            return Err(format!("it resets epoch {} after batch {}", state.epoch, state.batch));
+        }
+        if start != end || said.micros("tidegate.watermark").is_some() {
+            return Err("a reset reads nothing and has no watermark".to_owned());
+        }
+        for (partition, bounds) in bounds {
+            let (bounds, to) = (bounds.expect("every partition has a leader here"), end.get(&partition));
+            let stays = to.is_some() && to == state.end.get(&partition);
+            if !stays && to.is_none_or(|to| !(bounds.earliest..=bounds.last_stable).contains(to)) {
+                return Err(format!("partition {partition} goes on at {to:?}, the topic has {bounds:?}"));
+            }
+        }
+        says(said, None, &BTreeMap::new())?;
+        state = JobState { epoch: state.epoch + 1, batch: state.batch, end, ..JobState::default() };
+        self.jobs.insert(job.to_owned(), state);
+        Ok(())
+    }
+
     fn batch(&mut self, world: &World, job: &str, rules: Rules, said: &Said<'_>) -> Result<(), String> {
         let bounds = world.ledger.lock().unwrap().planned_on.get(&said.0.snapshot_id()).cloned().unwrap_or_default();
         let mut state = self.jobs.remove(job).unwrap_or_default();
@@ -114,38 +161,37 @@ impl Model {
         let clock = said.micros("tidegate.planned-at").ok_or("no start time")?;
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         let mut versions: BTreeMap<String, Version> = BTreeMap::new();
+        // A row that is flagged keeps what it had, so one record after the other says what that is.
+        let mut flagged = if rules.style == Style::Soft { self.clone() } else { Self::default() };
         for (&partition, &from) in &start {
             let from = skipped.get(&partition).map_or(from, |range| range[1].as_i64().unwrap());
             let log = world.with_topic(job, |topic| topic.partitions[usize::try_from(partition).unwrap()].clone());
             for offset in from..end[&partition] {
                 let Some(message) = log.at(offset) else { continue };
                 *counts.entry("read").or_default() += 1;
-                let mut reject = |reason: &str| {
-                    let reason = reason.to_owned();
-                    self.rejects.insert(Reject { job: job.to_owned(), partition, offset, batch, reason });
-                };
-                let (id, version) = match parse(message, (partition, offset)) {
-                    Ok(parsed) => parsed,
+                let (id, version) = match judge(message, (partition, offset), rules, watermark, clock) {
+                    Ok(taken) => taken,
                     Err(reason) => {
-                        *counts.entry("rejected").or_default() += 1;
-                        reject(reason);
+                        *counts.entry(if reason == "late" { "late" } else { "rejected" }).or_default() += 1;
+                        if reason != "late" || rules.late == "reject" {
+                            let reason = reason.to_owned();
+                            self.rejects.insert(Reject { job: job.to_owned(), partition, offset, batch, reason });
+                        }
                         continue;
                     }
                 };
-                if version.at > clock + HOUR_MICROS {
-                    *counts.entry("rejected").or_default() += 1;
-                    reject("future");
-                    continue;
-                }
-                if rules.late != "merge" && watermark.is_some_and(|watermark| version.at < watermark) {
-                    *counts.entry("late").or_default() += 1;
-                    if rules.late == "reject" {
-                        reject("late");
-                    }
-                    continue;
-                }
                 let newest = state.newest.entry(partition).or_insert(version.at);
                 *newest = version.at.max(*newest);
+                if rules.style == Style::Soft {
+                    flagged.merge(id.clone(), version.clone(), rules, &mut BTreeMap::new());
+                }
+                if rules.style == Style::Append {
+                    *counts.entry("inserted").or_default() += 1;
+                    let Version { at, version, title, .. } = version;
+                    let row = Row { id: id.clone(), at, version, title: title.flatten(), gone: None };
+                    self.rows.entry(id).or_default().push(row);
+                    continue;
+                }
                 match versions.get(&id) {
                     Some(there) => {
                         *counts.entry("duplicate").or_default() += 1;
@@ -158,7 +204,10 @@ impl Model {
             }
         }
         for (id, version) in versions {
-            self.merge(id, version, rules.ties_keep, &mut counts);
+            self.merge(id, version, rules, &mut counts);
+        }
+        if rules.style == Style::Soft {
+            self.rows = flagged.rows;
         }
         state.end = end;
         state.batch = batch;
@@ -168,17 +217,19 @@ impl Model {
         Ok(())
     }
 
-    fn merge(&mut self, id: String, new: Version, ties_keep: bool, counts: &mut BTreeMap<&str, u64>) {
+    fn merge(&mut self, id: String, new: Version, rules: Rules, counts: &mut BTreeMap<&str, u64>) {
         let stored = self.rows.get(&id).map_or(&[][..], Vec::as_slice);
-        let highest = stored.iter().map(|row| (row.at, row.version)).max();
+        let kept = stored.iter().max_by_key(|row| (row.at, row.version)).cloned();
+        let highest = kept.as_ref().map(|row| (row.at, row.version));
         let stale =
-            highest.is_some_and(|highest| (new.at, new.version) < highest || ((new.at, new.version) == highest && ties_keep));
-        let outcome = match (stale, &new.title, highest) {
+            highest.is_some_and(|highest| (new.at, new.version) < highest || ((new.at, new.version) == highest && rules.ties_keep));
+        let soft = rules.style == Style::Soft;
+        let outcome = match (stale, new.title.is_some() || soft, highest) {
             (true, _, _) => "stale",
-            (_, None, None) => "noop",
-            (_, None, Some(_)) => "deleted",
-            (_, Some(_), None) => "inserted",
-            (_, Some(_), Some(_)) => "updated",
+            (_, false, None) => "noop",
+            (_, false, Some(_)) => "deleted",
+            (_, true, None) => "inserted",
+            (_, true, Some(_)) => "updated",
         };
         *counts.entry(outcome).or_default() += 1;
         if stale {
@@ -186,8 +237,12 @@ impl Model {
         }
         let gone = self.rows.remove(&id).map_or(0, |rows| rows.len());
         *counts.entry("collapsed").or_default() += u64::try_from(gone.saturating_sub(1)).unwrap();
-        if let Some(title) = new.title {
-            self.rows.insert(id.clone(), vec![Row { id, at: new.at, version: new.version, title }]);
+        let gone = soft.then_some(new.title.is_none());
+        if soft && new.title.is_none() {
+            *counts.entry("soft-deleted").or_default() += 1;
+        }
+        if let Some(title) = new.title.or(soft.then(|| kept.and_then(|row| row.title))) {
+            self.rows.insert(id.clone(), vec![Row { id, at: new.at, version: new.version, title, gone }]);
         }
     }
 
@@ -207,8 +262,8 @@ fn follows(
     end: &BTreeMap<Partition, Offset>,
     bounds: &Bounds,
 ) -> Result<(), String> {
-    if said.number("tidegate.batch") != state.batch + 1 {
-        return Err(format!("it follows batch {}", state.batch));
+    if (said.number("tidegate.epoch"), said.number("tidegate.batch")) != (state.epoch, state.batch + 1) {
+        return Err(format!("it follows batch {} of epoch {}", state.batch, state.epoch));
     }
     for (partition, from) in start {
         let earliest = || bounds.get(partition).copied().flatten().map_or(0, |bounds| bounds.earliest);
@@ -237,9 +292,7 @@ fn says(said: &Said<'_>, watermark: Option<i64>, counts: &BTreeMap<&str, u64>) -
     if said.micros("tidegate.watermark") != watermark {
         return Err(format!("the watermark is {:?}, not {:?}", said.micros("tidegate.watermark"), watermark));
     }
-    for name in
-        ["read", "rejected", "late", "filtered", "duplicate", "stale", "inserted", "updated", "deleted", "noop", "collapsed"]
-    {
+    for name in COUNTS {
         let (counted, expected) = (said.number(&format!("tidegate.records.{name}")), counts.get(name).copied().unwrap_or(0));
         if counted != expected {
             return Err(format!("{name} is {counted}, not {expected}"));
@@ -253,8 +306,29 @@ fn beats(new: &Version, old: &Version, ties_keep: bool) -> bool {
     a > b || (a == b && (new.arrival > old.arrival) != ties_keep)
 }
 
-fn parse(message: &Message, arrival: (Partition, Offset)) -> Result<(String, Version), &'static str> {
+/// The id and version of a record, or why the job does not take it.
+fn judge(
+    message: &Message,
+    arrival: (Partition, Offset),
+    rules: Rules,
+    watermark: Option<i64>,
+    clock: i64,
+) -> Result<(String, Version), &'static str> {
+    let (id, version) = parse(message, arrival, rules.style)?;
+    if version.at > clock + HOUR_MICROS {
+        return Err("future");
+    }
+    if rules.late != "merge" && watermark.is_some_and(|watermark| version.at < watermark) {
+        return Err("late");
+    }
+    Ok((id, version))
+}
+
+fn parse(message: &Message, arrival: (Partition, Offset), style: Style) -> Result<(String, Version), &'static str> {
     let Some(value) = &message.value else {
+        if style == Style::Append {
+            return Err("null-value");
+        }
         let id = message.key.clone().ok_or("no-id")?;
         return Ok((id, Version { at: message.timestamp_ms * 1_000, version: None, arrival, title: None }));
     };

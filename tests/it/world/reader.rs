@@ -22,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) at: i64,
     pub(crate) version: Option<i64>,
     pub(crate) title: Option<String>,
+    /// The flag of soft deletes; null where no job with such wrote the row.
+    pub(crate) gone: Option<bool>,
 }
 
 /// A live file of a snapshot.
@@ -157,13 +159,15 @@ impl Reader {
         let mut rows = Vec::new();
         for (at, data) in files.data.iter().enumerate() {
             for (batch, row) in self.alive(world, files, data)? {
-                let (versions, titles) = (column(&batch, "version"), column(&batch, "title"));
-                let (versions, titles) = (versions.as_primitive::<Int64Type>(), titles.as_string::<i32>());
+                let [versions, titles, flags] = ["version", "title", "gone"].map(|name| column(&batch, name));
+                let (versions, titles, flags) =
+                    (versions.as_primitive::<Int64Type>(), titles.as_string::<i32>(), flags.as_boolean());
                 let row = Row {
                     id: column(&batch, "id").as_string::<i32>().value(row).to_owned(),
                     at: column(&batch, "at").as_primitive::<TimestampMicrosecondType>().value(row),
                     version: versions.is_valid(row).then(|| versions.value(row)),
                     title: titles.is_valid(row).then(|| titles.value(row).to_owned()),
+                    gone: flags.is_valid(row).then(|| flags.value(row)),
                 };
                 rows.push((at, row));
             }

@@ -9,8 +9,12 @@ use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, SortOrder
 use iceberg::{NamespaceIdent, TableIdent};
 use tidegate::catalog::Catalog;
 use tidegate::config::Config;
+use tidegate::error::Error;
+use tidegate::job::reset::{Judged, ResetOptions};
 use tidegate::job::{Ended, Job, Run, RunOptions};
 use tidegate::observe::Silent;
+use tidegate::report::Outcome;
+use tidegate::reset::To;
 use tidegate::source::Stop;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -24,9 +28,23 @@ use super::{Actor, World};
 /// When these worlds begin: 2025-01-01 00:00 UTC, before the clock of the machine, by which the library stamps metadata files.
 pub(crate) const EPOCH_MS: i64 = 1_735_689_600_000;
 
+/// What a job makes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Merges, and deletes the rows of tombstones.
+    Merge,
+    /// Merges, and flags the rows of tombstones.
+    Soft,
+    /// Appends.
+    Append,
+}
+
 /// What differs between the jobs of these tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rules {
+    pub(crate) style: Style,
+    /// Branch that the job writes: `main` or `work`.
+    pub(crate) branch: &'static str,
     pub(crate) ties_keep: bool,
     /// `reject`, `drop` or `merge`.
     pub(crate) late: &'static str,
@@ -38,9 +56,27 @@ pub(crate) const DELAY_MINUTES: i64 = 10;
 
 /// The job's file; its topic is called as it is.
 pub(crate) fn config(job: &str, rules: Rules) -> Config {
+    let ties = if rules.ties_keep { "keep" } else { "replace" };
+    let merge = format!(
+        r#"
+        id = ["id"]
+        order_by = ["version"]
+        ties = "{ties}"
+        tombstones = "delete"
+        unmapped = "null""#
+    );
+    let (mode, flag, merge) = match rules.style {
+        Style::Merge => ("merge", "", merge),
+        Style::Soft => {
+            let soft = "\n        deletes = \"soft\"\n        deleted_column = \"gone\"";
+            ("merge", r#"{ name = "gone", type = "boolean" },"#, merge + soft)
+        }
+        Style::Append => ("append", "", String::new()),
+    };
     let text = format!(
         r#"
         name = "{job}"
+        mode = "{mode}"
         [kafka]
         topic = "{job}"
         on_data_loss = "skip"
@@ -51,19 +87,15 @@ pub(crate) fn config(job: &str, rules: Rules) -> Config {
         warehouse = "file:///warehouse"
         [table]
         name = "db.t"
+        branch = "{}"
         columns = [
             {{ name = "id", type = "string", required = true }},
             {{ name = "at", type = "timestamptz" }},
             {{ name = "version", type = "long" }},
-            {{ name = "title", type = "string" }},
+            {{ name = "title", type = "string" }},{flag}
         ]
         [merge]
-        id = ["id"]
-        event_time = "at"
-        order_by = ["version"]
-        ties = "{}"
-        tombstones = "delete"
-        unmapped = "null"
+        event_time = "at"{merge}
         [watermark]
         delay = "{DELAY_MINUTES} min"
         late = "{}"
@@ -73,9 +105,7 @@ pub(crate) fn config(job: &str, rules: Rules) -> Config {
         [rejects]
         max_ratio = 1.0
         "#,
-        if rules.ties_keep { "keep" } else { "replace" },
-        rules.late,
-        rules.max_offsets,
+        rules.branch, rules.late, rules.max_offsets,
     );
     Config::parse(&text, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
@@ -90,6 +120,7 @@ impl World {
                 field(2, "at", PrimitiveType::Timestamptz),
                 field(3, "version", PrimitiveType::Long),
                 field(4, "title", PrimitiveType::String),
+                field(5, "gone", PrimitiveType::Boolean),
             ])
             .with_identifier_field_ids([1])
             .build()
@@ -112,6 +143,13 @@ impl World {
     }
 }
 
+/// What a process is started for.
+#[derive(Debug, Clone)]
+pub(crate) enum Task {
+    Run(RunOptions),
+    Reset(To),
+}
+
 /// What a run is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -119,7 +157,7 @@ pub(crate) struct Start {
     pub(crate) id: Uuid,
     /// µs since the epoch.
     pub(crate) started_at: i64,
-    pub(crate) options: RunOptions,
+    pub(crate) task: Task,
     pub(crate) cut_after: Option<usize>,
     pub(crate) stop: Stop,
 }
@@ -141,11 +179,29 @@ pub(crate) fn run(runtime: &Runtime, actor: &Arc<Actor>, start: &Start) -> End {
         stop: &start.stop,
         observer: &Silent,
     };
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(job.run(start.options)))));
+    let ended = catch_unwind(AssertUnwindSafe(|| match &start.task {
+        Task::Run(options) => runtime.block_on(Box::pin(job.run(*options))),
+        Task::Reset(to) => {
+            let options = ResetOptions { to: to.clone(), watermark: None, allow_duplicates: true, execute: true };
+            ended(runtime.block_on(Box::pin(job.reset(&options))))
+        }
+    }));
     ended.map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "a panic without words".to_owned(), |text| (*text).to_owned()),
     })
+}
+
+/// A reset's end in the form of a run's.
+fn ended(reset: Result<Judged, Error>) -> Ended {
+    Ended {
+        outcome: reset.map(|_| Outcome::Committed),
+        batches: Vec::new(),
+        remaining: None,
+        watermark: None,
+        newest_event_time: None,
+        warnings: Vec::new(),
+    }
 }
 
 /// A run on a thread of its own, which waits at the gate.
