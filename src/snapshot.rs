@@ -51,12 +51,15 @@ impl FileSet {
     }
 }
 
-/// The id of a snapshot: drawn from the run's UUID, so that every attempt's id is known after an unclear answer. Below 2^53, since
-/// many readers of JSON keep numbers as doubles, and an id that was rounded names another snapshot in the next `rollback`.
-pub(crate) fn snapshot_id(run: Uuid, purpose: &str, attempt: u32) -> i64 {
+/// The id of a snapshot: drawn from the run's UUID, so that every attempt's id is known after an unclear answer. A table that was
+/// rolled back keeps the snapshots that it undid, and a run may make the same batch on it again: the last sequence number of the
+/// table, which never falls, tells the two apart. Below 2^53, since many readers of JSON keep numbers as doubles, and an id that was
+/// rounded names another snapshot in the next `rollback`.
+pub(crate) fn snapshot_id(run: Uuid, purpose: &str, after: i64, attempt: u32) -> i64 {
     let mut hash = Sha256::new();
     hash.update(run.as_bytes());
     hash.update(purpose);
+    hash.update(after.to_be_bytes());
     hash.update(attempt.to_be_bytes());
     let digest = hash.finalize();
     let bytes: [u8; 8] = digest[..8].try_into().expect("SHA-256 has 32 bytes");
@@ -232,11 +235,12 @@ mod tests {
     #[test]
     fn every_attempt_has_an_id_of_its_own() {
         let run = Uuid::from_u128(7);
-        assert_eq!(snapshot_id(run, "main", 0), snapshot_id(run, "main", 0));
-        assert_ne!(snapshot_id(run, "main", 0), snapshot_id(run, "main", 1));
-        assert_ne!(snapshot_id(run, "main", 0), snapshot_id(run, "rejects", 0));
+        assert_eq!(snapshot_id(run, "main", 1, 0), snapshot_id(run, "main", 1, 0));
+        assert_ne!(snapshot_id(run, "main", 1, 0), snapshot_id(run, "main", 1, 1));
+        assert_ne!(snapshot_id(run, "main", 1, 0), snapshot_id(run, "main", 2, 0));
+        assert_ne!(snapshot_id(run, "main", 1, 0), snapshot_id(run, "rejects", 1, 0));
         for attempt in 0..1_000 {
-            let id = snapshot_id(run, "main", attempt);
+            let id = snapshot_id(run, "main", 1, attempt);
             assert!((0..1 << 53).contains(&id), "{id} does not survive a reader that makes it a double");
         }
     }

@@ -169,7 +169,8 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         if set.row_missing {
             return Ok(None);
         }
-        let names = self.names.attempt(self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
+        let attempt = self.pulled.redo * ATTEMPTS_PER_REDO + attempt;
+        let names = self.names.attempt(attempt);
         self.job.observer.phase(Phase::Write);
         let mut own_dead = self.collected.own_dead.clone();
         for (file, positions) in &set.own_dead {
@@ -181,7 +182,8 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         self.check(&files, old_rows, set.dead.values().map(RoaringTreemap::len).sum());
 
         self.job.observer.phase(Phase::Commit);
-        let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, self.pulled.redo * ATTEMPTS_PER_REDO + attempt);
+        let after = self.base.metadata.last_sequence_number();
+        let snapshot_id = snapshot_id(self.job.run.id, &self.progress.batch_id, after, attempt);
         self.attempts.push(snapshot_id);
         let summary = self.progress.encode();
         let property = StateProperty {

@@ -198,7 +198,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         self.observer.phase(Phase::Commit);
         let progress = self.reset_progress(options, table, &judged);
         let attempt = u32::try_from(attempts.tried.len()).expect("attempts fit");
-        let snapshot_id = snapshot_id(self.run.id, "reset", attempt);
+        let snapshot_id = snapshot_id(self.run.id, "reset", table.metadata.last_sequence_number(), attempt);
         let (summary, branch) = (progress.encode(), &self.config.table.branch);
         let property = StateProperty {
             table_uuid: table.metadata.uuid().to_string(),

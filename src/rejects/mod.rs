@@ -302,7 +302,7 @@ impl<C: Catalog> Rejects<'_, C> {
             branch: "main",
             files,
             summary,
-            snapshot_id: snapshot_id(self.run.id, purpose, attempt),
+            snapshot_id: snapshot_id(self.run.id, purpose, table.metadata.last_sequence_number(), attempt),
             now_ms: (self.run.now_ms)(),
             names: &names,
             updates: vec![set_property(key(&self.job), value)],

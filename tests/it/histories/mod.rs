@@ -136,9 +136,15 @@ fn produce(entries: &[Entry]) -> Step {
 
 const START: Step = Step::Start { job: 0, drain: false, cut_after: None, faults: Vec::new() };
 const ROW: Entry = Entry::Row { id: 1, minute: 0, version: Some(1) };
+/// In the future for a run that begins with the history, and not for one much later.
+const AHEAD: Entry = Entry::Row { id: 2, minute: 70, version: Some(1) };
+const ROLLBACK: Step = Step::Foreign { what: Foreign::Rollback(1), branch: MAIN_BRANCH };
 
 /// Calls that no run of these tests reaches.
 const TO_THE_END: u8 = 200;
+
+/// Calls of the run that is interrupted in these tests: it has come to its end before.
+const CALLS_MAX: u8 = 50;
 
 /// The rival's second batch has no rejects, so nobody would append those of the first again.
 #[test]
@@ -176,6 +182,20 @@ fn rejects_of_an_undone_batch_never_take_the_place_of_others() {
         ];
         let steps = undone.iter().chain(&more).cloned().collect();
         play(&runtime, &simple(1_000, steps), None).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+    }
+}
+
+/// The same run makes the same batch a second time; its snapshot must not have the id of the one that was rolled back.
+#[test]
+fn a_drain_that_is_rolled_back_commits_the_batch_again() {
+    let runtime = runtime();
+    let entries = produce(&[ROW, ROW, ROW, AHEAD, AHEAD, Entry::NoJson, ROW, ROW, ROW, ROW]);
+    let drain = Step::Start { job: 0, drain: true, cut_after: None, faults: Vec::new() };
+    for calls in 1..CALLS_MAX {
+        let steps = vec![entries.clone(), drain.clone(), Step::Go { run: 0, calls }, ROLLBACK];
+        let trace = play(&runtime, &simple(3, steps), None).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+        let failed = trace.iter().find(|line| line.contains(" ended with ") && !line.contains(" ended with 0: "));
+        assert_eq!(failed, None, "after {calls} calls");
     }
 }
 

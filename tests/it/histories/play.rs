@@ -226,6 +226,7 @@ impl Play<'_> {
             allowed.push(78);
         }
         let code = code(&end);
+        self.world.note(&format!("{} ended with {code}: {}", running.actor.name, told(&end)));
         if allowed.contains(&code) {
             return Ok(());
         }

@@ -211,6 +211,13 @@ impl World {
         lines.into_iter().map(|(_, line)| line).collect()
     }
 
+    /// Writes a line into the trace that is no call.
+    pub(crate) fn note(&self, line: &str) {
+        let mut trace = self.trace.lock().unwrap();
+        let turn = trace.turn;
+        trace.lines.push((turn, line.to_owned()));
+    }
+
     fn due(&self, op: Op, before: bool) -> Vec<Effect> {
         let mut late = self.late.lock().unwrap();
         let (due, rest) = std::mem::take(&mut *late).into_iter().partition(|late| late.op == op && late.before == before);
