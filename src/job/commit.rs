@@ -104,7 +104,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 
     /// Tries until the ancestry says done or moved, or the attempts are used up.
-    pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>) -> Result<Ending> {
+    pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>, warnings: &mut Vec<String>) -> Result<Ending> {
         let retry = Retry::of(&self.base.metadata);
         for attempt in 0..=retry.retries {
             if attempt > 0 {
@@ -128,7 +128,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 }
             };
             let table = self.job.load().await?;
-            match self.place(&table).await? {
+            match self.place(&table, warnings).await? {
                 Place::Done(snapshot) => return Ok(self.done(snapshot, &tried, attempt + 1, &live)),
                 Place::Moved => {
                     self.delete(&self.unused(&FileSet::default())).await;
@@ -283,7 +283,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     }
 
     /// Looks for the snapshots of all attempts before judging anything. The same batch id under another run's name is a rival's.
-    async fn place(&self, table: &LoadedTable) -> Result<Place> {
+    async fn place(&self, table: &LoadedTable, warnings: &mut Vec<String>) -> Result<Place> {
         if table.metadata.uuid() != self.base.metadata.uuid() {
             return Err(replaced(table));
         }
@@ -292,7 +292,12 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         if let Some(ours) = state::ancestor_among(&table.metadata, state.head.as_ref(), &self.attempts) {
             return Ok(Place::Done(ours));
         }
-        Ok(if state.snapshot_id() == self.pulled.state.snapshot_id() { Place::Next } else { Place::Moved })
+        if state.snapshot_id() != self.pulled.state.snapshot_id() {
+            return Ok(Place::Moved);
+        }
+        // A rival's batch may have come and been rolled back since, and its rejects have the number that ours are to have.
+        self.job.undo_rejects(&self.names, table, &state, warnings).await?;
+        Ok(Place::Next)
     }
 
     /// What was decoded and written fits the schema, the spec and the format it was made for, and values carried over their head.

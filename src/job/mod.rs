@@ -258,7 +258,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
         self.check_ratio(&collected.counts)?;
         let batch = commit::Batch::new(self, pulled, collected, reached, names, began_ms);
-        match batch.commit(live).await? {
+        match batch.commit(live, &mut ended.warnings).await? {
             commit::Ending::Committed(committed) => {
                 let progress = &committed.progress;
                 warn_of_skips(&progress.skipped, &mut ended.warnings);

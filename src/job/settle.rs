@@ -37,18 +37,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         gone: Gone,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let progress = state.progress();
-        if !state.property_agrees || progress.is_none() {
-            let door = self.rejects(table, rejects_ident(self.config), names);
-            let undone = door.undo().await?;
-            if undone > 0 {
-                warnings.push(format!(
-                    "the table was rolled back or made again: {undone} rejects of batches that it does not hold were taken out of `{}`",
-                    door.ident
-                ));
-            }
-        }
-        let Some(progress) = progress else { return Ok(()) };
+        self.undo_rejects(names, table, state, warnings).await?;
+        let Some(progress) = state.progress() else { return Ok(()) };
         let Some((ident, pending)) = open(self.catalog, table, &self.config.table.branch, progress).await? else { return Ok(()) };
         let door = self.rejects(table, ident, names);
         self.observer.phase(Phase::Rejects);
@@ -66,6 +56,29 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes out the rejects of batches that a rollback undid. A commit to the table is no trace of the rollback any more, so this
+    /// comes before each.
+    pub(super) async fn undo_rejects(
+        &self,
+        names: &FileNames,
+        table: &LoadedTable,
+        state: &State,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        if state.property_agrees && state.found.is_some() {
+            return Ok(());
+        }
+        let door = self.rejects(table, rejects_ident(self.config), names);
+        let undone = door.undo().await?;
+        if undone > 0 {
+            warnings.push(format!(
+                "the table was rolled back or made again: {undone} rejects of batches that it does not hold were taken out of `{}`",
+                door.ident
+            ));
+        }
+        Ok(())
     }
 
     /// The rejects' files are gone: the batch's range is pulled again, and judged as it was then.

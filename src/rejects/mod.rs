@@ -7,7 +7,8 @@
 //! Runs overlap, so what a run knows of the main table may be old. Every attempt loads this table first and the main table after
 //! it: a batch that this table holds and the main table does not was undone, and a batch that is not the main table's newest has
 //! no rejects to append. Whoever finds a rollback commits here even with no row to delete: that refuses an append which looked
-//! at the main table before the rollback.
+//! at the main table before the rollback. A commit to the main table hides that it was rolled back, so a run looks for a rollback
+//! on every head that it is about to commit to.
 
 pub(crate) mod rows;
 
@@ -154,9 +155,10 @@ impl<C: Catalog> Rejects<'_, C> {
             if self.done(&table)?.is_some_and(|at| at.holds(&done)) {
                 return Ok(());
             }
-            // A later batch of the job found these rejects appended, or appended them, before it was planned.
+            // A later batch of the job found these rejects appended, or appended them, before it was planned. One of the same id by
+            // another run took the place of this one when it was undone, and was judged by another clock.
             let now = state::find(&self.main_table().await?, self.of.branch, self.of.job).await?;
-            if now.progress().is_none_or(|newest| newest.batch_id != of.batch_id) {
+            if now.progress().is_none_or(|newest| (&newest.batch_id, &newest.run_id) != (&of.batch_id, &of.run_id)) {
                 return Ok(());
             }
             let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;

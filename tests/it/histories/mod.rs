@@ -136,8 +136,9 @@ fn produce(entries: &[Entry]) -> Step {
 
 const START: Step = Step::Start { job: 0, drain: false, cut_after: None, faults: Vec::new() };
 const ROW: Entry = Entry::Row { id: 1, minute: 0, version: Some(1) };
-/// In the future for a run that begins with the history, and not for one much later.
+/// In the future for a run that begins with the history, and not for one after [`WAIT`].
 const AHEAD: Entry = Entry::Row { id: 2, minute: 70, version: Some(1) };
+const WAIT: Step = Step::Wait { minutes: 20 };
 const ROLLBACK: Step = Step::Foreign { what: Foreign::Rollback(1), branch: MAIN_BRANCH };
 
 /// Calls that no run of these tests reaches.
@@ -150,7 +151,7 @@ const CALLS_MAX: u8 = 50;
 #[test]
 fn a_run_that_loaded_the_table_early_leaves_its_rivals_rejects_alone() {
     let runtime = runtime();
-    for calls in 1..60 {
+    for calls in 1..CALLS_MAX {
         let steps = vec![
             produce(&[ROW, Entry::NoJson, ROW]),
             START,
@@ -162,26 +163,52 @@ fn a_run_that_loaded_the_table_early_leaves_its_rivals_rejects_alone() {
     }
 }
 
-/// The batch that is undone and the one that takes its place have the same number and other rejects. The undone one's run appends
-/// its rejects late: at any call of the run that takes its place.
+/// Plays `steps` on a table with one batch.
+fn play_after_a_batch(runtime: &Arc<Runtime>, compare: Compare, steps: &[Step]) -> Result<Vec<String>, String> {
+    let before = [produce(&[ROW]), START, Step::Go { run: 0, calls: TO_THE_END }];
+    let script = simple(1_000, before.iter().chain(steps).cloned().collect());
+    play(runtime, &Script { compare, ..script }, None)
+}
+
+/// The batch that is undone and the one that takes its place have the same number and other rejects: of other records, or of the
+/// same ones judged by another clock. The undone one's run appends its rejects late: at any call of the run that takes its place.
 #[test]
 fn rejects_of_an_undone_batch_never_take_the_place_of_others() {
     let runtime = runtime();
-    let undone = [produce(&[ROW]), START, Step::Go { run: 0, calls: TO_THE_END }, produce(&[ROW, Entry::NoJson]), START];
-    let alone = play(&runtime, &simple(1_000, undone.to_vec()), None).unwrap();
-    let waits = |line: &&String| line.starts_with("a/2 ") && !line.starts_with("a/2 Get") && !line.starts_with("a/2 Head");
-    let swap = alone.iter().filter(waits).position(|line| *line == format!("a/2 Swap {MAIN} #0")).unwrap();
-    for calls in 1..60 {
-        let more = [
-            Step::Go { run: 0, calls: u8::try_from(swap + 1).unwrap() },
-            Step::Foreign { what: Foreign::Rollback(1), branch: MAIN_BRANCH },
-            produce(&[ROW, Entry::NoId]),
-            START,
-            Step::Go { run: 1, calls },
-            Step::Go { run: 0, calls: TO_THE_END },
-        ];
-        let steps = undone.iter().chain(&more).cloned().collect();
-        play(&runtime, &simple(1_000, steps), None).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+    let cases =
+        [(Compare::Requirements, [ROW, Entry::NoJson], produce(&[ROW, Entry::NoId])), (Compare::Location, [ROW, AHEAD], WAIT)];
+    for (compare, entries, more) in cases {
+        let undone = [produce(&entries), START];
+        let alone = play_after_a_batch(&runtime, compare, &undone).unwrap();
+        let waits = |line: &&String| line.starts_with("a/2 ") && !line.starts_with("a/2 Get") && !line.starts_with("a/2 Head");
+        let swap = alone.iter().filter(waits).position(|line| *line == format!("a/2 Swap {MAIN} #0")).unwrap();
+        for calls in 1..CALLS_MAX {
+            let rest = [
+                Step::Go { run: 0, calls: u8::try_from(swap + 1).unwrap() },
+                ROLLBACK,
+                more.clone(),
+                START,
+                Step::Go { run: 1, calls },
+                Step::Go { run: 0, calls: TO_THE_END },
+            ];
+            let steps: Vec<Step> = undone.iter().chain(&rest).cloned().collect();
+            play_after_a_batch(&runtime, compare, &steps).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+        }
+    }
+}
+
+/// A batch is committed and rolled back while a run is under way, and the run's own commit then hides the rollback.
+#[test]
+fn rejects_of_a_batch_that_came_and_went_during_a_run_do_not_stand_for_its_own() {
+    let runtime = runtime();
+    for (compare, more) in [(Compare::Requirements, produce(&[ROW, Entry::NoId])), (Compare::Location, WAIT)] {
+        for calls in 1..CALLS_MAX {
+            let began = [produce(&[ROW, AHEAD]), START, Step::Go { run: 0, calls }];
+            let rest =
+                [more.clone(), START, Step::Go { run: 1, calls: TO_THE_END }, ROLLBACK, Step::Go { run: 0, calls: TO_THE_END }];
+            let steps: Vec<Step> = began.into_iter().chain(rest).collect();
+            play_after_a_batch(&runtime, compare, &steps).unwrap_or_else(|why| panic!("after {calls} calls: {why}"));
+        }
     }
 }
 
