@@ -73,6 +73,7 @@ pub(crate) fn reference(metadata: &TableMetadata, name: &str) -> Option<Snapshot
 }
 
 /// What must still hold: the table, the branch head, the schema and the spec are those that the draft was made for.
+/// A head that a rollback brought back holds them too: then the sequence number of the new snapshot is no new one, and is refused.
 pub(crate) fn requirements(metadata: &TableMetadata, branch: &str) -> Vec<TableRequirement> {
     vec![
         TableRequirement::UuidMatch { uuid: metadata.uuid() },

@@ -21,6 +21,7 @@ pub(crate) async fn contract<C: Catalog + 'static>(namespace: &str, open: impl F
     let head = load(&open(), &table(namespace, "race")).await;
     assert_eq!(head.metadata.snapshots().count(), rounds, "one snapshot a round");
     a_branch_that_is_there_is_not_missing(&open(), &table(namespace, "there")).await;
+    a_base_that_came_back_is_refused(&open(), &table(namespace, "back")).await;
     contract_of_nessie(namespace, open).await;
 }
 
@@ -110,6 +111,20 @@ async fn one_of_two_from_one_base(catalog: &impl Catalog, rival: &impl Catalog, 
     let again = Change { requirements: on_base(&head), updates: append(&head, 2), base: head };
     committed(rival.swap(&again).await);
     assert_eq!(load(catalog, table).await.metadata.current_snapshot_id(), Some(2));
+}
+
+/// A rollback makes the head what it was for a change on its way, and what was committed in between must not be forgotten.
+async fn a_base_that_came_back_is_refused(catalog: &impl Catalog, table: &TableIdent) {
+    let created = create(catalog, table).await;
+    committed(catalog.swap(&Change { requirements: on_base(&created), updates: append(&created, 1), base: created }).await);
+    let base = load(catalog, table).await;
+    committed(catalog.swap(&Change { requirements: on_base(&base), updates: append(&base, 2), base: base.clone() }).await);
+    let undone = load(catalog, table).await;
+    let reference = SnapshotReference::new(1, SnapshotRetention::branch(None, None, None));
+    let rollback = vec![TableUpdate::SetSnapshotRef { ref_name: "main".into(), reference }];
+    committed(catalog.swap(&Change { requirements: on_base(&undone), updates: rollback, base: undone }).await);
+    refused(catalog.swap(&Change { requirements: on_base(&base), updates: append(&base, 3), base }).await);
+    assert_eq!(load(catalog, table).await.metadata.current_snapshot_id(), Some(1));
 }
 
 async fn unheld_requirements_are_refused(catalog: &impl Catalog, table: &TableIdent) {
