@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iceberg::spec::MAIN_BRANCH;
-use tidegate::job::RunOptions;
+use tidegate::error::Error;
+use tidegate::job::{Ended, RunOptions};
 use tidegate::offsets::Offset;
 use tidegate::reset::To;
 use tidegate::source::Stop;
@@ -47,6 +48,8 @@ struct Underway {
     running: Running,
     /// What had been taken when it began.
     taken: Taken,
+    /// Whether some of its calls fail.
+    faulty: bool,
 }
 
 /// Plays a script to its end; answers the trace, or which law was broken where.
@@ -146,11 +149,12 @@ impl Play<'_> {
     }
 
     fn begin(&mut self, name: &str, start: Start, faults: &[(u8, Fault)]) {
+        let faulty = !faults.is_empty();
         let faults = faults.iter().map(|&(turn, fault)| (turn.into(), fault)).collect();
         let number = self.world.gate.admit();
         let actor = Actor::new(&self.world, Some(number), &format!("{name}/{}", self.started), Faults::Turns(faults), None);
         let running = Running::begin(self.runtime, actor, start);
-        self.runs.push(Underway { running, taken: self.taken });
+        self.runs.push(Underway { running, taken: self.taken, faulty });
     }
 
     /// Where a reset puts a job, as its user says it now.
@@ -210,9 +214,13 @@ impl Play<'_> {
     }
 
     fn ended(&mut self, at: usize) -> Result<(), String> {
-        let Underway { mut running, taken } = self.runs.remove(at);
+        let Underway { mut running, taken, faulty } = self.runs.remove(at);
         let end = running.ended().expect("it made its last call");
-        let mut allowed = vec![0, 75];
+        let mut allowed = vec![0];
+        // Where every call is answered, only rivals that were always first can keep a run from its end.
+        if faulty || matches!(&end, Ok(Ended { outcome: Err(Error::Contended { .. }), .. })) {
+            allowed.push(75);
+        }
         if running.start.stop.requested().is_some() {
             allowed.push(143);
         }
