@@ -3,11 +3,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use iceberg::spec::{DataFile, TableMetadata};
 use roaring::RoaringTreemap;
-use sha2::{Digest, Sha256};
 
 use crate::batch::{Collected, MergeColumns, key_index};
 use crate::catalog::{Catalog, CommitOutcome, LoadedTable};
@@ -16,6 +14,7 @@ use crate::config::{MergeConfig, Mode, Unmapped};
 use crate::counts::Counts;
 use crate::deletes::write_deletes;
 use crate::error::{BoxError, Error, Result};
+use crate::job::retry::Retry;
 use crate::job::{ATTEMPTS_PER_REDO, Job, Pulled, next_batch, rejects_ident};
 use crate::live::files::LiveFiles;
 use crate::memory::Budget;
@@ -208,7 +207,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let own: HashSet<&str> = self.collected.data.iter().map(|file| file.data_file.file_path()).collect();
         let new = files.data.iter().chain(files.deletes.iter().map(|(_, file)| file)).map(DataFile::file_path);
         written.extend(new.filter(|path| !own.contains(path)).map(str::to_owned));
-        let (outcome, together) = match self.rejects(self.pulled.redo * ATTEMPTS_PER_REDO + attempt).await? {
+        let (outcome, together) = match self.rejects(attempt).await? {
             Some(rejects) => {
                 written.extend(rejects.written);
                 (self.job.catalog.swap_together(&[prepared.change, rejects.change]).await, true)
@@ -464,32 +463,6 @@ pub(super) fn replaced(table: &LoadedTable) -> Error {
         format!("table `{}` was replaced by another one while the run was under way", table.ident),
         "nothing was committed to the new table; `tidegate status` shows where the job stands in it",
     )
-}
-
-/// `commit.retry.*` of the table, as Java.
-pub(super) struct Retry {
-    pub(super) retries: u32,
-    min_wait: Duration,
-    max_wait: Duration,
-}
-
-impl Retry {
-    pub(super) fn of(metadata: &TableMetadata) -> Self {
-        let number =
-            |key: &str, default: u64| metadata.properties().get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
-        Self {
-            retries: u32::try_from(number("commit.retry.num-retries", 4)).unwrap_or(4).min(ATTEMPTS_PER_REDO - 1),
-            min_wait: Duration::from_millis(number("commit.retry.min-wait-ms", 100)),
-            max_wait: Duration::from_millis(number("commit.retry.max-wait-ms", 60_000)),
-        }
-    }
-
-    /// Doubles on each attempt; the jitter comes from the run's UUID, so that two runs do not keep step.
-    pub(super) fn wait(&self, run: &[u8], attempt: u32) -> Duration {
-        let full = self.min_wait.saturating_mul(1 << attempt.min(16).saturating_sub(1)).min(self.max_wait);
-        let digest = Sha256::new().chain_update(run).chain_update(attempt.to_be_bytes()).finalize();
-        full.mul_f64(0.5 + f64::from(digest[0]) / 512.0)
-    }
 }
 
 fn count(n: usize) -> u64 {

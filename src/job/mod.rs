@@ -12,6 +12,7 @@ mod bounds;
 mod commit;
 mod losses;
 pub mod reset;
+mod retry;
 pub(crate) mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
