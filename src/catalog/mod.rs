@@ -154,6 +154,13 @@ impl Catalog for AnyCatalog {
         }
     }
 
+    async fn may_swap(&self, table: &LoadedTable) -> Result<()> {
+        match self {
+            Self::Sql(catalog) => catalog.may_swap(table).await,
+            Self::Rest(catalog) => catalog.may_swap(table).await,
+        }
+    }
+
     async fn swap(&self, change: &Change) -> CommitOutcome {
         match self {
             Self::Sql(catalog) => catalog.swap(change).await,

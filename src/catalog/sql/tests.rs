@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use super::super::contract::{a_replaced_base_is_refused, append, committed, contract, load, metadata, on_base, set};
-use super::super::{Catalog, Change, CommitOutcome};
+use super::super::{AnyCatalog, Catalog, Change, CommitOutcome};
 use super::SqlCatalog;
 use crate::error::Error;
 use crate::storage::Store;
@@ -191,6 +191,20 @@ async fn a_commit_that_readers_keep_out_is_refused() {
     sqlx::raw_sql("ROLLBACK").execute(&mut reader).await.unwrap();
     assert_eq!(load(&catalog, &news()).await.metadata.current_snapshot_id(), None);
     committed(catalog.swap(&change).await);
+}
+
+/// `tidegate check` asks it of whatever catalog the job names.
+#[tokio::test]
+async fn a_catalog_that_lets_nobody_commit_says_so_before_a_run() {
+    let folder = TempDir::new().unwrap();
+    let catalog = open(folder.path());
+    catalog.create(&news(), metadata(&catalog, &news())).await.unwrap();
+    let base = load(&catalog, &news()).await;
+    let catalog = AnyCatalog::Sql(Box::new(catalog));
+    catalog.may_swap(&base).await.unwrap();
+    sql(folder.path(), "CREATE TRIGGER closed BEFORE UPDATE ON iceberg_tables BEGIN SELECT RAISE(ABORT, 'read only'); END").await;
+    let error = catalog.may_swap(&base).await.unwrap_err();
+    assert!(format!("{error:?}").contains("read only"), "{error:?}");
 }
 
 #[tokio::test]
