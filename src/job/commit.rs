@@ -65,8 +65,6 @@ pub(super) struct Committed {
     pub(super) progress: Progress,
     pub(super) report: BatchReport,
     pub(super) remaining: u64,
-    /// Whether the same commit appended its rejects.
-    pub(super) rejects_in: bool,
 }
 
 /// What a fresh load says about the batch.
@@ -110,30 +108,40 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
             }
             let Some((tried, outcome)) = Box::pin(self.attempt(&live, attempt)).await? else { return Ok(Ending::Redo) };
-            let cause = match outcome {
-                CommitOutcome::Committed => {
+            let (cause, refused) = match outcome {
+                CommitOutcome::Committed if !tried.together => {
                     self.delete(&self.unused(&tried.files)).await;
                     return Ok(self.done(tried.snapshot_id, &tried, attempt + 1, &live));
                 }
+                // Of several tables at once Iceberg's own server can say yes with none of them changed, and no with the first one
+                // changed: only the table's word counts.
+                CommitOutcome::Committed => (BoxError::from("the catalog said yes, and the table does not show it"), false),
                 CommitOutcome::Refused(cause) => {
                     tracing::info!(attempt, %cause, "the commit was refused");
-                    self.delete(&tried.written).await;
-                    cause
+                    (cause, true)
                 }
                 CommitOutcome::Unclear(cause) => {
                     tracing::warn!(attempt, %cause, "no answer to the commit; looking at the table");
                     self.unclear = true;
-                    cause
+                    (cause, false)
                 }
             };
             let table = self.job.load().await?;
             match self.place(&table, warnings).await? {
-                Place::Done(snapshot) => return Ok(self.done(snapshot, &tried, attempt + 1, &live)),
-                Place::Moved => {
-                    self.delete(&self.unused(&FileSet::default())).await;
-                    return Ok(Ending::Moved);
+                Place::Done(snapshot) => {
+                    if snapshot == tried.snapshot_id {
+                        self.delete(&self.unused(&tried.files)).await;
+                    }
+                    return Ok(self.done(snapshot, &tried, attempt + 1, &live));
                 }
-                Place::Next => {}
+                place => {
+                    self.unclear |= !refused;
+                    self.delete(&tried.written).await;
+                    if let Place::Moved = place {
+                        self.delete(&self.unused(&FileSet::default())).await;
+                        return Ok(Ending::Moved);
+                    }
+                }
             }
             if table.metadata_location == self.base.metadata_location {
                 // Some servers have the endpoint for several tables and not the will.
@@ -376,8 +384,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),
             duration_ms: u64::try_from((self.job.run.now_ms)() - self.began_ms).unwrap_or(0),
         };
-        let rejects_in = tried.together && tried.snapshot_id == snapshot_id;
-        Ending::Committed(Box::new(Committed { progress: self.progress, report, remaining, rejects_in }))
+        Ending::Committed(Box::new(Committed { progress: self.progress, report, remaining }))
     }
 }
 

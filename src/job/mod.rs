@@ -267,8 +267,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 ended.watermark = progress.watermark;
                 ended.newest_event_time = progress.max_event_time.values().copied().max();
                 ended.batches.push(committed.report);
-                let door = (!committed.rejects_in).then_some(&door);
-                self.after_commit(door, &committed.progress, &mut ended.warnings).await?;
+                self.after_commit(&door, &committed.progress, &mut ended.warnings).await?;
                 Ok(Some(BatchEnd::Committed))
             }
             commit::Ending::Moved => Ok(Some(BatchEnd::Overtaken)),

@@ -126,20 +126,15 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         Ok(collected.rejects.unwrap_or(PendingRejects { files: Vec::new(), ..pending.clone() }))
     }
 
-    /// What follows a commit: only a rejects append left open makes a run fail now. No `door`: the rejects are in already.
-    pub(super) async fn after_commit(
-        &self,
-        door: Option<&Rejects<'_, C>>,
-        progress: &Progress,
-        warnings: &mut Vec<String>,
-    ) -> Result<()> {
+    /// What follows a commit: only a rejects append left open makes a run fail now. Those that the commit itself brought are found.
+    pub(super) async fn after_commit(&self, door: &Rejects<'_, C>, progress: &Progress, warnings: &mut Vec<String>) -> Result<()> {
         if self.config.kafka.mirror_group {
             let group = group(&self.config.name);
             if let Err(error) = tokio::task::block_in_place(|| self.source.mirror(&group, &progress.end)) {
                 warnings.push(format!("offsets were not mirrored to group `{group}`: {}", error.cause()));
             }
         }
-        if let (Some(door), Some(pending)) = (door, &progress.rejects) {
+        if let Some(pending) = &progress.rejects {
             self.observer.phase(Phase::Rejects);
             door.append(progress, pending).await?;
         }

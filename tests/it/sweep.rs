@@ -14,7 +14,7 @@ use tidegate::source::Stop;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::world::catalog::Compare;
+use crate::world::catalog::{Broken, Compare};
 use crate::world::foreign::{Foreign, MAIN, REJECTS};
 use crate::world::laws::Laws;
 use crate::world::model::Model;
@@ -82,6 +82,10 @@ impl Sweep {
             InTheWay::Writer => sweep.clean(&sweep.world, 1),
             InTheWay::Rival => {
                 produce(&sweep.world, [vec![raw(None, Some("nor this"), 0)], vec![]]);
+                if compare == Compare::Requirements {
+                    // Such a server commits the rejects with the batch, if it keeps its word.
+                    sweep.world.heads.lock().unwrap().broken = Some(Broken::No);
+                }
                 let faults = Faults::At(Call { op: Op::Swap, path: MAIN.to_owned(), nth: 0 }, Fault::StopsAfter);
                 let dies = Actor::new(&sweep.world, None, "dies", faults, None);
                 assert_eq!(run(&sweep.runtime, &dies, &Self::start(1)).unwrap().outcome.unwrap_err().exit_code(), 75);
@@ -274,6 +278,24 @@ fn offsets_that_cannot_be_mirrored_are_a_warning() {
     let ended = end.unwrap();
     assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
     assert!(ended.warnings.iter().any(|warning| warning.starts_with("offsets were not mirrored to group `tidegate-a`")));
+}
+
+/// What Iceberg's own server says of several tables is no promise: it checks them all, and then changes one after another.
+#[test]
+fn a_server_that_changes_some_of_several_tables_is_not_believed() {
+    for broken in [Broken::Yes, Broken::No] {
+        let sweep = Sweep::new(FormatVersion::V2, Compare::Requirements, InTheWay::Writer);
+        let (_, expected) = sweep.expected();
+        sweep.world.heads.lock().unwrap().broken = Some(broken);
+        let (world, _, end, tables) = sweep.point(Faults::None);
+        let ended = end.unwrap();
+        assert_eq!(ended.outcome.unwrap(), Outcome::Committed, "{broken:?}");
+        assert_eq!(world.heads.lock().unwrap().broken, None, "the run commits rows and rejects together");
+        let said: Vec<_> = ended.batches.iter().map(|batch| batch.snapshot_id).collect();
+        let found = said.iter().all(|id| world.heads.lock().unwrap().snapshot(*id).is_some());
+        assert!(!said.is_empty() && found, "{broken:?}: the run says {said:?}");
+        assert_eq!(tables.unwrap(), expected, "{broken:?}");
+    }
 }
 
 /// Each load is a request and a metadata file of any size.

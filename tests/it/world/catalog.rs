@@ -22,10 +22,20 @@ pub(crate) enum Compare {
     Requirements,
 }
 
+/// How a server breaks its word, once, that it changes several tables or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It changes none and says yes.
+    Yes,
+    /// It changes the first and says no.
+    No,
+}
+
 /// The heads of all tables, and every snapshot that ever was.
 #[derive(Debug, Clone)]
 pub(crate) struct Heads {
     compare: Compare,
+    pub(crate) broken: Option<Broken>,
     tables: BTreeMap<String, Head>,
     snapshots: BTreeMap<i64, SnapshotRef>,
 }
@@ -39,7 +49,7 @@ pub(crate) struct Head {
 
 impl Heads {
     pub(crate) fn new(compare: Compare) -> Self {
-        Self { compare, tables: BTreeMap::new(), snapshots: BTreeMap::new() }
+        Self { compare, broken: None, tables: BTreeMap::new(), snapshots: BTreeMap::new() }
     }
 
     pub(crate) fn head(&self, table: &str) -> Option<&Head> {
@@ -168,6 +178,7 @@ impl Door {
         }
         let careless = world.sabotage == Some(Sabotage::NoRequirements);
         let first = changes[0].base.ident.to_string();
+        let first_of_all = first.clone();
         let swapped = self.actor.call(Op::Swap, &first, move |world| {
             let mut heads = world.heads.lock().unwrap();
             for change in &mut changes {
@@ -175,6 +186,14 @@ impl Door {
                     *change = onto(change.clone(), head);
                 }
                 heads.check(&change.base.ident.to_string(), change)?;
+            }
+            match heads.broken.take_if(|_| changes.len() > 1) {
+                Some(Broken::Yes) => return Ok(()),
+                Some(Broken::No) => {
+                    heads.swap(world, &first_of_all, &changes[0])?;
+                    return Err("another writer was first".to_owned());
+                }
+                None => {}
             }
             changes.iter().try_for_each(|change| heads.swap(world, &change.base.ident.to_string(), change))
         });
