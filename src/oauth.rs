@@ -21,6 +21,9 @@ use crate::http::{Answer, Http, Patience, Request};
 /// A token is fetched anew this long before it ends, or at three quarters of a short life.
 const EARLY_MAX: Duration = Duration::from_secs(60);
 
+/// No clock can tell the end of some lives that servers name.
+const LIFE_MAX: Duration = Duration::from_hours(87_600);
+
 /// Characters of a server's words that go into a message.
 const WORDS_MAX: usize = 300;
 
@@ -135,7 +138,10 @@ pub(crate) async fn fetch(http: &Http, grant: &ClientCredentials) -> Result<Toke
         });
     }
     // Some servers repeat what they were sent.
-    let said = BoxError::from(said(&answer).replace(&grant.secret, "***"));
+    let said = match grant.secret.is_empty() {
+        true => BoxError::from(said(&answer)),
+        false => BoxError::from(said(&answer).replace(&grant.secret, "***")),
+    };
     match answer.status {
         // RFC 6749: a wrong client or scope is 400 or 401.
         400 | 401 | 403 => Err(Error::Denied { doing: doing(), source: said }),
@@ -211,13 +217,15 @@ fn read(answer: &Answer) -> Option<Token> {
     #[derive(Deserialize)]
     struct Body {
         access_token: String,
-        expires_in: Option<f64>,
+        expires_in: Option<serde_json::Value>,
     }
     let body: Body = serde_json::from_slice(&answer.body).ok()?;
+    // Some servers, as Azure's first version, write the number as text.
+    let seconds = body.expires_in.and_then(|life| life.as_f64().or_else(|| life.as_str()?.trim().parse().ok()));
     let claims = claims(&body.access_token);
     let life = claims.as_ref().and_then(|claims| Some(claims.exp? - claims.iat?));
-    let lasts = body.expires_in.or(life).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-    Some(Token { value: body.access_token, lasts, claims })
+    let lasts = seconds.or(life).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+    Some(Token { value: body.access_token, lasts: lasts.map(|lasts| lasts.min(LIFE_MAX)), claims })
 }
 
 /// What a token server says about a refusal: RFC 6749's fields, or Iceberg's, or the beginning of whatever it sent.

@@ -116,6 +116,20 @@ async fn a_token_server_that_says_later_is_asked_again() {
     assert_eq!(server.seen().len(), 2);
 }
 
+/// Azure's first version writes a number as text; some servers mean "for ever".
+#[tokio::test]
+async fn a_life_may_be_text_and_longer_than_any_clock() {
+    let of = async |life: Value| {
+        let server = Server::start(move |_| Reply::json(200, &json!({"access_token": "t", "expires_in": life})));
+        let tokens = Tokens::new(http(), grant(&server));
+        (tokens.token().await.unwrap(), tokens.token().await.unwrap());
+        (fetch(&http(), &grant(&server)).await.unwrap().lasts, server.seen().len())
+    };
+    assert_eq!(of(json!("3599")).await, (Some(Duration::from_secs(3599)), 2));
+    assert_eq!(of(json!(1e18)).await, (Some(super::LIFE_MAX), 2));
+    assert_eq!(of(json!("soon")).await, (None, 2), "it counts until a server refuses it");
+}
+
 #[tokio::test]
 async fn refusals_say_who_acts() {
     let cases = [
