@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use url::Url;
 
-use super::client::{Building, unbuilt, unusable};
+use super::client::{Building, Properties, unbuilt, unusable};
 use super::vended::{self, Provider};
 use super::wire::retries;
 use crate::aws::{Chain, process_env};
@@ -25,14 +25,10 @@ pub(super) fn open(bucket: &str, building: &Building) -> Result<AmazonS3> {
         .with_http_connector(building.connector.clone());
     builder = match &building.lease {
         Some((lease, prefix)) if lease.held(prefix).is_some_and(|held| vended::aws(&held).is_some()) => {
-            let region = properties.or_env("s3.region", &[]).or_else(|| properties.or_env("client.region", &["AWS_REGION"]));
             let provider = Provider { lease: Arc::clone(lease), prefix: prefix.clone(), convert: vended::aws };
-            builder.with_region(region.as_deref().unwrap_or(REGION_OF_OTHERS)).with_credentials(Arc::new(provider))
+            builder.with_region(region(properties)).with_credentials(Arc::new(provider))
         }
-        _ if properties.flag("s3.anonymous")? == Some(true) => {
-            let region = properties.or_env("s3.region", &["AWS_REGION", "AWS_DEFAULT_REGION"]);
-            builder.with_region(region.as_deref().unwrap_or(REGION_OF_OTHERS)).with_skip_signature(true)
-        }
+        _ if properties.flag("s3.anonymous")? == Some(true) => builder.with_region(region(properties)).with_skip_signature(true),
         _ => {
             let chain = Chain::open(&properties.0, &["s3.", "client."], &process_env)?;
             builder.with_region(chain.region().unwrap_or(REGION_OF_OTHERS)).with_credentials(chain.provider())
@@ -45,6 +41,13 @@ pub(super) fn open(bucket: &str, building: &Building) -> Result<AmazonS3> {
         builder = builder.with_endpoint(address(&endpoint, bucket, by_host)?);
     }
     builder.build().map_err(|e| unbuilt(format_args!("bucket `{bucket}`"), e))
+}
+
+/// The region where no chain of credentials has one.
+fn region(properties: &Properties) -> String {
+    let own = ["s3.region", "client.region"].iter().find_map(|name| properties.get(name));
+    let found = own.map(str::to_owned).or_else(|| ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| process_env(name)));
+    found.unwrap_or_else(|| REGION_OF_OTHERS.to_owned())
 }
 
 /// Whether the bucket stands in the host's name: as AWS wants it, and as few other stores know it. A dot in the bucket's name
@@ -103,6 +106,10 @@ mod tests {
         assert_eq!(address("http://127.0.0.1:7070/", "b", false).unwrap(), "http://127.0.0.1:7070");
         assert_eq!(address("https://s3.example.com", "b", true).unwrap(), "https://b.s3.example.com");
         assert_eq!(address("https://s3.example.com:9000/base/", "b", false).unwrap(), "https://s3.example.com:9000/base");
+        let properties =
+            |pairs: &[(&str, &str)]| Properties(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect());
+        assert_eq!(region(&properties(&[("client.region", "eu")])), "eu", "without credentials, too");
+        assert_eq!(region(&properties(&[("client.region", "eu"), ("s3.region", "us")])), "us");
         for wrong in ["127.0.0.1:7070", "s3.example.com", "ftp://x", ""] {
             assert_eq!(address(wrong, "b", false).unwrap_err().exit_code(), 78, "{wrong}");
         }
