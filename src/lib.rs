@@ -113,8 +113,7 @@ pub(crate) mod rejects;
 pub(crate) mod rewrite;
 pub(crate) mod write;
 
-#[allow(dead_code, reason = "the stores come next")]
-pub mod aws;
+pub(crate) mod aws;
 pub mod catalog;
 pub(crate) mod commit;
 pub(crate) mod snapshot;

@@ -6,36 +6,36 @@
 
 mod profile;
 mod provider;
-pub mod sign;
+pub(crate) mod sign;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use aws_credential_types::Credentials;
+pub(crate) use aws_credential_types::Credentials;
 use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
-pub use sign::{Request, Scope, presign, sign};
+pub(crate) use sign::{Request, Scope, presign, sign};
 
 use crate::error::{Doing, Error, Result};
 use profile::Profile;
 
 /// Looks up an environment variable.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's environment. An empty variable is as good as none, as for AWS's own libraries.
 #[expect(
     clippy::disallowed_methods,
     reason = "a client is opened when it is first needed, and its libraries' users expect these variables"
 )]
-pub fn process_env(name: &str) -> Option<String> {
+pub(crate) fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Where credentials come from, and the region that goes with them.
 #[derive(Clone)]
-pub struct Chain {
+pub(crate) struct Chain {
     provider: AwsCredentialProvider,
     region: Option<String>,
     from: String,
@@ -52,7 +52,7 @@ impl Chain {
     /// `secret-access-key`, `session-token`, `region`, `profile-name`. Asks nobody yet; reads `~/.aws` where it comes to that.
     ///
     /// Fails (78) for half a key pair, a profile that does not exist or needs what this chain cannot do.
-    pub fn open(properties: &BTreeMap<String, String>, prefixes: &[&str], env: Env<'_>) -> Result<Self> {
+    pub(crate) fn open(properties: &BTreeMap<String, String>, prefixes: &[&str], env: Env<'_>) -> Result<Self> {
         let property = |name: &str| prefixes.iter().find_map(|prefix| properties.get(&format!("{prefix}{name}")).cloned());
         if property("role-arn").is_some() {
             return Err(Error::setup(
@@ -95,13 +95,13 @@ impl Chain {
     /// Credentials as they are now: fetched again when they are about to expire.
     ///
     /// Fails with 77 where no source has any, 75 where a source does not answer.
-    pub async fn credentials(&self) -> Result<Credentials> {
+    pub(crate) async fn credentials(&self) -> Result<Credentials> {
         let found = self.provider.get_credential().await.doing(|| format!("get AWS credentials from {}", self.from))?;
         Ok(Credentials::new(&found.key_id, &found.secret_key, found.token.clone(), None, "tidegate"))
     }
 
     /// Region of the properties, the environment or the profile.
-    pub fn region(&self) -> Option<&str> {
+    pub(crate) fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 

@@ -13,30 +13,35 @@ use crate::error::{BoxError, Error, Result};
 
 /// A request as it will be sent.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// As in `POST`.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// Whole, its path and query percent-encoded.
-    pub url: &'a str,
+    pub(crate) url: &'a str,
     /// Those that the signature covers, beside `host`.
-    pub headers: &'a [(&'a str, &'a str)],
+    pub(crate) headers: &'a [(&'a str, &'a str)],
     /// Empty for none.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// What a signature is good for.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// As in `eu-central-1`.
-    pub region: &'a str,
+    pub(crate) region: &'a str,
     /// As in `glue`, `s3tables`, `execute-api`, `kafka-cluster`.
-    pub service: &'a str,
+    pub(crate) service: &'a str,
 }
 
 /// Headers to add to the request: `x-amz-date`, `authorization` and, for temporary credentials, `x-amz-security-token`.
 ///
 /// Fails (78) only for a URL or a header that no request can have.
-pub fn sign(request: &Request<'_>, scope: Scope<'_>, credentials: &Credentials, now: SystemTime) -> Result<Vec<(String, String)>> {
+pub(crate) fn sign(
+    request: &Request<'_>,
+    scope: Scope<'_>,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> Result<Vec<(String, String)>> {
     let signed = instructions(request, scope, credentials, now, SigningSettings::default())?;
     Ok(signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
@@ -44,7 +49,7 @@ pub fn sign(request: &Request<'_>, scope: Scope<'_>, credentials: &Credentials, 
 /// The URL with a signature in its query, good for so long.
 ///
 /// Fails (78) only for a URL or a header that no request can have.
-pub fn presign(
+pub(crate) fn presign(
     request: &Request<'_>,
     scope: Scope<'_>,
     credentials: &Credentials,
