@@ -14,6 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::tls::{Certificate, Identity};
 use reqwest::{Client, Method};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::error::{BoxError, Error, Result};
@@ -26,6 +27,15 @@ const WAITS_MAX: Duration = Duration::from_secs(60);
 
 /// How often a server may say "later" to one request.
 const TRIES_MAX: u32 = 6;
+
+/// An answer longer than this is given up. Tables with tens of thousands of snapshots have tens of MiB of metadata.
+const ANSWER_MAX: usize = 256 << 20;
+
+/// Of an answer that is no success so much is read: what counts stands at its beginning.
+const REFUSAL_MAX: usize = 1 << 20;
+
+/// Headers shorter than this are words that an answer may hold by itself.
+const SECRET_MIN: usize = 6;
 
 /// First wait where the server names none; each one doubles.
 const WAIT_FIRST: Duration = Duration::from_millis(250);
@@ -43,6 +53,8 @@ pub(crate) struct HttpOptions {
     pub(crate) connect_timeout: Duration,
     /// Without a byte from the server.
     pub(crate) silence_max: Duration,
+    /// Bytes of the longest answer that is read, unpacked.
+    pub(crate) answer_max: usize,
 }
 
 /// A file of certificates or keys.
@@ -61,6 +73,7 @@ impl Default for HttpOptions {
             client_key: None,
             connect_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(60),
+            answer_max: ANSWER_MAX,
         }
     }
 }
@@ -69,6 +82,7 @@ impl Default for HttpOptions {
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
+    answer_max: usize,
 }
 
 /// One request, whole, so that it can be signed.
@@ -93,9 +107,19 @@ pub(crate) struct Answer {
 pub(crate) struct Silence {
     /// Whether the server can have got the request, and may do what it says, now or later.
     pub(crate) sent: bool,
-    /// Whether one of the two did not trust the other.
-    distrust: bool,
+    kind: Kind,
     cause: BoxError,
+}
+
+/// Who can do something about a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Time, or whoever runs the server.
+    Passing,
+    /// Whoever says whom to trust: one of the two did not trust the other.
+    Distrust,
+    /// Whoever wrote the job file: it would be the same again.
+    Unfit,
 }
 
 impl Http {
@@ -129,7 +153,7 @@ impl Http {
                 "do the certificates and the key belong together, and are the system's certificates installed?",
             )
         })?;
-        Ok(Self { client })
+        Ok(Self { client, answer_max: options.answer_max })
     }
 
     /// Sends a request once.
@@ -142,10 +166,36 @@ impl Http {
             headers.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| Silence::unsendable(name))?, value);
         }
         let sent = self.client.request(request.method.clone(), request.url.clone()).headers(headers).body(request.body.clone());
-        let answer = sent.send().await.map_err(Silence::of)?;
+        let mut answer = sent.send().await.map_err(Silence::of)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let body = answer.bytes().await.map_err(Silence::of)?;
-        Ok(Answer { status, headers, body })
+        let success = answer.status().is_success();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(Silence::of)? {
+            body.extend_from_slice(&chunk);
+            match success {
+                true if body.len() > self.answer_max => return Err(Silence::endless(self.answer_max)),
+                false if body.len() > REFUSAL_MAX => break,
+                _ => {}
+            }
+        }
+        let body = if success { body } else { request.masked(body) };
+        Ok(Answer { status, headers, body: body.into() })
+    }
+}
+
+impl Request {
+    /// What a server says of a refusal goes into messages, and some repeat what they were sent.
+    fn masked(&self, body: Vec<u8>) -> Vec<u8> {
+        let known = |name: &str| {
+            matches!(name, "accept" | "content-type" | "idempotency-key" | "x-amz-date" | "x-iceberg-access-delegation")
+        };
+        let values = self.headers.iter().filter(|(name, _)| !known(name)).flat_map(|(_, value)| value.split_whitespace());
+        let secrets: Vec<_> = values.filter(|value| value.len() >= SECRET_MIN && *value != "Bearer").collect();
+        let text = String::from_utf8_lossy(&body);
+        match secrets.iter().any(|secret| text.contains(secret)) {
+            true => secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret, "***")).into_bytes(),
+            false => body,
+        }
     }
 }
 
@@ -210,37 +260,68 @@ impl Answer {
 
 impl Silence {
     fn unsendable(header: &str) -> Self {
-        Self { sent: false, distrust: false, cause: format!("the value of header `{header}` cannot be sent over HTTP").into() }
+        let cause = format!("the value of header `{header}` cannot be sent over HTTP: it holds a line break, or no ASCII");
+        Self { sent: false, kind: Kind::Unfit, cause: cause.into() }
+    }
+
+    fn endless(most: usize) -> Self {
+        let cause = format!("the answer is longer than {} MiB", most >> 20);
+        Self { sent: true, kind: Kind::Unfit, cause: cause.into() }
     }
 
     fn of(error: reqwest::Error) -> Self {
         // The address stands in our own message, without what may be secret in it.
         let error = error.without_url();
         let text = chain(&error);
-        let distrust = ["invalid peer certificate", "received fatal alert"].iter().any(|mark| text.contains(mark));
-        let cause = match text.contains("UnknownIssuer") {
-            true => BoxError::from(format!(
-                "the server's certificate is signed by an authority that is not trusted here; a CA bundle of your own can name it ({text})"
-            )),
-            false => BoxError::from(text),
+        let kind = if ["invalid peer certificate", "received fatal alert"].iter().any(|mark| text.contains(mark)) {
+            Kind::Distrust
+        } else if text.contains("InvalidContentType") {
+            Kind::Unfit
+        } else {
+            Kind::Passing
         };
-        Self { sent: !(error.is_connect() || error.is_builder()), distrust, cause }
+        let cause = if text.contains("UnknownIssuer") {
+            BoxError::from(format!(
+                "the server's certificate is signed by an authority that is not trusted here; a CA bundle of your own can name it ({text})"
+            ))
+        } else if kind == Kind::Unfit {
+            BoxError::from(format!("what is there does not speak TLS, as `https://` asks for ({text})"))
+        } else {
+            BoxError::from(text)
+        };
+        Self { sent: !(error.is_connect() || error.is_builder()), kind, cause }
+    }
+
+    /// Whether the same request may be answered in a moment.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.kind == Kind::Passing
     }
 
     /// The error that ends a run. `doing`: present-tense verb and object, with the server's address.
     pub(crate) fn into_error(self, doing: impl Into<String>) -> Error {
-        match self.distrust {
-            true => Error::Denied { doing: doing.into(), source: self.cause },
-            false => Error::Unavailable { doing: doing.into(), source: self.cause },
+        match self.kind {
+            Kind::Distrust => Error::Denied { doing: doing.into(), source: self.cause },
+            Kind::Passing => Error::Unavailable { doing: doing.into(), source: self.cause },
+            Kind::Unfit => Error::setup(
+                format!("could not {}: {}", doing.into(), self.cause),
+                "are the address, its port and the values of the properties (`token`, `header.*`) right?",
+            ),
         }
     }
 }
 
 /// How long one request goes on being asked of a server that says "later" or is not there yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Patience {
     tries: u32,
     waited: Duration,
+    began: Instant,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { tries: 0, waited: Duration::ZERO, began: Instant::now() }
+    }
 }
 
 impl Patience {
@@ -252,12 +333,13 @@ impl Patience {
     /// Waits for a server that could not be reached. `false`: the request was sent, waiting cannot help, or patience is at its end.
     pub(crate) async fn unreached(&mut self, silence: &Silence) -> bool {
         // A server that restarts is back in seconds; one that is gone should be told soon.
-        !silence.sent && !silence.distrust && self.again().await
+        !silence.sent && silence.may_pass() && self.again().await
     }
 
     /// Waits before a request that may have been acted on is sent once more. `false`: patience is at its end.
     pub(crate) async fn again(&mut self) -> bool {
-        self.tries < TRIES_MAX / 2 && self.wait(None).await
+        // A server that took the request and stays silent takes its time each time.
+        self.tries < TRIES_MAX / 2 && self.began.elapsed() < WAITS_MAX && self.wait(None).await
     }
 
     async fn wait(&mut self, asked: Option<Duration>) -> bool {

@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -69,6 +70,50 @@ async fn what_found_no_server_was_not_sent() {
     let silence = open().send(&header).await.unwrap_err();
     assert!(!silence.sent);
     assert!(format!("{silence:?}").contains("`x-odd`"), "{silence:?}");
+    assert!(!Patience::default().unreached(&silence).await, "it would be the same again");
+    assert_eq!(silence.into_error("ask the catalog").exit_code(), 78);
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_given_up() {
+    let server = Server::start(|seen| Reply::Answer(if seen.line.contains("no") { 500 } else { 200 }, vec![], "x".repeat(3 << 20)));
+    let http = Http::open(&HttpOptions { answer_max: 2 << 20, ..HttpOptions::default() }).unwrap();
+    let silence = http.send(&post(server.url())).await.unwrap_err();
+    assert!(silence.sent && !silence.may_pass(), "what was asked may have been done, and would be as long again");
+    let error = silence.into_error("ask the catalog");
+    assert_eq!(error.exit_code(), 78);
+    assert!(error.to_string().contains("longer than 2 MiB"), "{error}");
+    let refused = http.send(&post(server.url().join("/no").unwrap())).await.unwrap();
+    assert!(refused.status == 500 && refused.body.len() < 3 << 20, "of a refusal the beginning counts");
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_what_it_was_sent_is_not_repeated() {
+    let server = Server::start(|seen| Reply::json(401, &json!({"error": {"message": format!("bad {seen:?}")}})));
+    let mut request = post(server.url());
+    request.headers[0].1 = "Bearer open-sesame".into();
+    request.headers.push(("x-api-key".into(), "swordfish".into()));
+    let answer = open().send(&request).await.unwrap();
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(text.contains("Bearer ***") && !text.contains("open-sesame") && !text.contains("swordfish"), "{text}");
+}
+
+/// A port without TLS behind `https://` stays one: nobody waits for it.
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("https://{}/v1", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Until the client has read it and gone.
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
+    let silence = open().send(&post(url)).await.unwrap_err();
+    assert!(!silence.sent && !silence.may_pass(), "{silence:?}");
+    let error = silence.into_error("ask the catalog");
+    assert_eq!(error.exit_code(), 78);
+    assert!(error.to_string().contains("does not speak TLS"), "{error}");
 }
 
 #[tokio::test]

@@ -118,7 +118,9 @@ impl Client {
                 Ok(answer) if is_unclear(answer.status) && ask.may_be_repeated() && patience.again().await => unsure = true,
                 Ok(answer) => return Fate::Answered { answer, unsure },
                 Err(silence) if patience.unreached(&silence).await => {}
-                Err(silence) if silence.sent && ask.may_be_repeated() && patience.again().await => unsure = true,
+                Err(silence) if silence.sent && silence.may_pass() && ask.may_be_repeated() && patience.again().await => {
+                    unsure = true
+                }
                 Err(silence) => {
                     unsure |= silence.sent;
                     return Fate::Unanswered { error: self.unanswered(silence), unsure };
