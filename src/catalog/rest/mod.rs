@@ -225,7 +225,9 @@ impl Catalog for RestCatalog {
     }
 
     async fn swaps_together(&self) -> Result<bool> {
-        Ok(self.session().await?.has(&Method::POST, TRANSACTION, false))
+        let session = self.session().await?;
+        // Nessie has one address for all the tables, and so no place for the commit that each change was made from.
+        Ok(session.has(&Method::POST, TRANSACTION, false) && !session.is_nessie())
     }
 
     async fn swap_together(&self, changes: &[Change]) -> CommitOutcome {

@@ -16,6 +16,8 @@ use super::wire::{ConfigAnswer, Paths, encoded};
 use crate::catalog::{Change, LoadedTable};
 use crate::error::{Error, Result};
 
+const CONFIGURING: &str = "configure the catalog";
+
 /// A configured catalog.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -36,16 +38,24 @@ impl Session {
         let config = ask(&client, &settings.warehouse).await?;
         let properties = merged(&config, &settings.properties);
         let base = match properties.get("uri") {
-            Some(uri) => address(uri).map_err(|why| client.odd("configure the catalog", format!("its `uri` {why}")))?,
+            Some(uri) => address(uri).map_err(|why| client.odd(CONFIGURING, format!("its `uri` {why}")))?,
             None => client.base.clone(),
         };
+        if client.base.scheme() == "https" && base.scheme() != "https" {
+            // Tokens and vended keys would go over the wire as they are.
+            return Err(client.odd(CONFIGURING, "its `uri` leads from https:// to http://"));
+        }
         let value = |name: &str| properties.get(name).map(String::as_str);
-        let paths = Paths::new(value("prefix"), value("namespace-separator"));
+        let prefix = value("prefix").unwrap_or_default();
+        if prefix.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(client.odd(CONFIGURING, "its `prefix` leads out of the catalog's paths"));
+        }
+        let paths = Paths::new(prefix, value("namespace-separator"));
         let client = Client { base, headers: headers(&properties), ..client };
         Ok(Self {
             client,
             paths,
-            warehouse: value("warehouse").unwrap_or(&settings.warehouse).to_owned(),
+            warehouse: value("warehouse").unwrap_or_default().to_owned(),
             properties,
             idempotent: config.idempotency_key_lifetime.is_some(),
             endpoints: config.endpoints,
@@ -93,7 +103,7 @@ impl Session {
         }
     }
 
-    fn is_nessie(&self) -> bool {
+    pub(super) fn is_nessie(&self) -> bool {
         self.properties.get("nessie.is-nessie-catalog").is_some_and(|is| is == "true")
     }
 

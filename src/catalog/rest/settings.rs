@@ -30,7 +30,12 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn of(config: &CatalogConfig) -> Result<Self> {
-        let properties = config.properties.clone();
+        let mut properties = config.properties.clone();
+        // As in Java and PyIceberg: a server's defaults do not go before them, its overrides do.
+        properties.insert("uri".into(), config.uri.clone());
+        if !config.warehouse.is_empty() {
+            properties.insert("warehouse".into(), config.warehouse.clone());
+        }
         let base = address(&config.uri)
             .map_err(|why| Error::setup(format!("`catalog.uri` {why}"), "write it as `https://host/path`, without `/v1`"))?;
         Ok(Self { base, http: Http::open(&http_options(&properties)?)?, warehouse: config.warehouse.clone(), properties })

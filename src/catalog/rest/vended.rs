@@ -54,8 +54,9 @@ impl Grant {
                 "tidegate reads tables by their metadata; let the catalog allow `client` for this table",
             ));
         }
-        let key = "s3.access-key-id";
-        let has_keys = self.properties.contains_key(key) || self.credentials.iter().any(|vended| vended.config.contains_key(key));
+        let own = ["s3.access-key-id", "s3.profile-name", "client.access-key-id", "client.profile-name"];
+        let has_keys = own.iter().any(|name| self.properties.contains_key(*name))
+            || self.credentials.iter().any(|vended| vended.config.contains_key("s3.access-key-id"));
         let s3 = ["s3:", "s3a:", "s3n:"].iter().any(|scheme| location.starts_with(scheme));
         if s3 && !has_keys && (self.signing || is("s3.remote-signing-enabled", "true")) {
             return Err(Error::setup(

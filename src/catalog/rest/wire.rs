@@ -158,11 +158,11 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// `prefix` and `separator` are as the server tells them: ready for a path.
-    pub(super) fn new(prefix: Option<&str>, separator: Option<&str>) -> Self {
-        let prefix = prefix.map(|prefix| prefix.trim_matches('/')).filter(|prefix| !prefix.is_empty());
+    /// `prefix` and `separator` are as the server tells them: ready for a path, but for what would end one.
+    pub(super) fn new(prefix: &str, separator: Option<&str>) -> Self {
+        let prefix = prefix.trim_matches('/').replace('?', "%3F").replace('#', "%23");
         Self {
-            root: prefix.map_or_else(|| "v1".to_owned(), |prefix| format!("v1/{prefix}")),
+            root: if prefix.is_empty() { "v1".to_owned() } else { format!("v1/{prefix}") },
             separator: separator.unwrap_or("%1F").to_owned(),
         }
     }

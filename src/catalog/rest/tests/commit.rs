@@ -204,7 +204,10 @@ async fn two_tables_are_changed_by_one_request_where_the_server_says_so() {
 /// Nessie 0.99 does not check that a table has no snapshot yet: the commit that the base was read at says so.
 #[tokio::test]
 async fn two_first_snapshots_do_not_replace_each_other_on_nessie() {
-    let nessie = json!({"overrides": {"nessie.is-nessie-catalog": "true", "prefix": "main%7Clake"}});
+    let nessie = json!({
+        "overrides": {"nessie.is-nessie-catalog": "true", "prefix": "main%7Clake"},
+        "endpoints": ["POST /v1/{prefix}/transactions/commit"],
+    });
     let server = configured(nessie, replies([committed(), committed()]));
     let catalog = open(&server, &[]);
     let mut change = change();
@@ -219,4 +222,5 @@ async fn two_first_snapshots_do_not_replace_each_other_on_nessie() {
     let (outcome, error) = told(catalog.swap(&change).await);
     assert_eq!((outcome, lines(&server).len()), ("refused", 3), "it would not look at the branch");
     assert!(error.to_string().contains("Nessie keeps no branches within a table"), "{error}");
+    assert!(!catalog.swaps_together().await.unwrap(), "a commit of several tables would go around both");
 }

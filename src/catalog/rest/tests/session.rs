@@ -34,7 +34,7 @@ async fn the_servers_word_is_below_or_above_the_jobs() {
     let own = later.url().to_string();
     let server = configured(
         json!({
-            "defaults": {"header.x-a": "default", "header.x-b": "default", "prefix": "default"},
+            "defaults": {"header.x-a": "default", "header.x-b": "default", "prefix": "default", "warehouse": "default"},
             "overrides": {"header.x-c": "override", "header.x-d": null, "prefix": "catalogs/main%7Cwh", "namespace-separator": ".", "uri": own},
         }),
         replies([]),
@@ -49,6 +49,29 @@ async fn the_servers_word_is_below_or_above_the_jobs() {
     assert_eq!(header(seen, "x-b"), Some("job"));
     assert_eq!(header(seen, "x-c"), Some("override"));
     assert_eq!(header(seen, "x-d"), None, "null takes away");
+}
+
+/// Where to go stands in the job file; only an override of the server's goes before it.
+#[tokio::test]
+async fn a_servers_default_address_does_not_go_before_the_jobs() {
+    let more = json!({"defaults": {"uri": "http://127.0.0.1:1", "warehouse": "theirs"}});
+    let server = configured(more, |_| Reply::json(200, &table()));
+    let catalog = open(&server, &[]);
+    catalog.load(&ident()).await.unwrap().unwrap();
+    assert!(catalog.describe().await.unwrap().contains("warehouse `lake house`"));
+}
+
+#[tokio::test]
+async fn a_prefix_stays_within_the_catalogs_paths() {
+    let server = configured(json!({"overrides": {"prefix": "a?b#c d"}}), |_| Reply::json(200, &table()));
+    open(&server, &[]).load(&ident()).await.unwrap().unwrap();
+    assert_eq!(lines(&server)[1], "GET /v1/a%3Fb%23c%20d/namespaces/a%1Fb/tables/t?snapshots=all");
+    for prefix in ["..", "a/../../../other", "./x"] {
+        let server = configured(json!({"overrides": {"prefix": prefix}}), replies([]));
+        let error = open(&server, &[]).load(&ident()).await.unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        assert!(error.to_string().contains("its `prefix` leads out"), "{error}");
+    }
 }
 
 #[tokio::test]
