@@ -1,6 +1,7 @@
 //! From the names of files to a job that takes effect: the job file, its catalogs file, and what overrides them.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ const BYTES_MAX: u64 = 1 << 20;
 const CATALOGS: &str = "catalogs.toml";
 
 /// What a job is read from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The job file.
     pub file: PathBuf,
@@ -25,6 +26,13 @@ pub struct Sources {
     pub sets: Vec<String>,
     /// Environment variables; those that set no key are left alone. A value that is not UTF-8 is none.
     pub variables: Vec<(String, Option<String>)>,
+}
+
+/// Without a value: variables hold secrets, whether they are meant for this program or not.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).field("catalogs", &self.catalogs).finish_non_exhaustive()
+    }
 }
 
 /// Reads and checks a job file on its own. `env` looks up a variable.

@@ -25,12 +25,13 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
         true => catalog.get("warehouse").and_then(|value| value.name()),
         false => catalog.require("warehouse").filter(|_| kind.is_some()).and_then(|value| value.parsed(warehouse)),
     };
+    let uri = uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default();
     CatalogConfig {
         kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from(NAME_DEFAULT)),
-        uri: uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default(),
+        properties: properties(catalog, kind, &uri),
+        uri,
         warehouse: place.unwrap_or_default(),
-        properties: properties(catalog),
     }
 }
 
@@ -65,17 +66,33 @@ pub(super) fn without_password(uri: &str) -> String {
     masked.unwrap_or_else(|| before.to_owned()) + options
 }
 
-fn properties(catalog: &Section<'_>) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+fn properties(catalog: &Section<'_>, kind: Option<CatalogKind>, uri: &str) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let mut values = Vec::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        if let Some((_, secret, _)) = catalog_properties::find(&name) {
-            let text = if *secret { value.kept() } else { value.property() };
-            found.extend(text.map(|text| (name, text)));
-        } else {
+        let Some((_, secret, _)) = catalog_properties::find(&name) else {
             match nearest(&name, catalog_properties::known().iter().map(|(known, ..)| *known)) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.at),
             }
+            continue;
+        };
+        let Some(text) = (if *secret { value.kept() } else { value.property() }) else { continue };
+        if let Some(other) = found.keys().find(|other| **other != name && catalog_properties::is_same(other, &name)) {
+            value.mistake(format!("`catalog.{name}` is `{other}` again: case makes no difference in a header's name"));
+        }
+        // As for AWS's own libraries an empty variable is none; an empty header takes away one that is sent by itself.
+        if !text.is_empty() || name.starts_with("header.") {
+            found.insert(name.clone(), text);
+            values.push((name, value));
+        }
+    }
+    for (name, value) in values {
+        if let Some(reason) = catalog_properties::unfit(&name, &found[&name]) {
+            value.mistake(format!("`catalog.{name}` {reason}"));
+        }
+        if let Some(reason) = kind.and_then(|kind| catalog_properties::idle(kind, uri, &name, &found)) {
+            value.mistake(format!("`catalog.{name}` has no effect {reason}"));
         }
     }
     found

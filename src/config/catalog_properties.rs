@@ -1,5 +1,8 @@
 //! The properties of catalogs and stores that are understood: PyIceberg's names, and Java's where it has none.
 
+use std::collections::BTreeMap;
+
+use super::CatalogKind;
 use super::properties::is_secret as is_secret_by_name;
 
 /// Name, whether the value is a secret, and what it is. A name that ends with `*` stands for all that begin so; a whole name goes
@@ -66,6 +69,38 @@ const PROPERTIES: &[(&str, bool, &str)] = &[
     ("token", true, "REST: bearer token"),
 ];
 
+/// Of REST catalogs alone; a name that ends with a dot stands for all that begin so.
+const OF_REST: &[&str] = &[
+    "audience",
+    "credential",
+    "header.",
+    "oauth2-server-uri",
+    "prefix",
+    "resource",
+    "rest.",
+    "scope",
+    "ssl.client.cert",
+    "ssl.client.key",
+    "token",
+];
+
+/// What signatures for AWS need.
+const OF_SIGNATURES: &[&str] =
+    &["rest.access-key-id", "rest.secret-access-key", "rest.session-token", "rest.signing-name", "rest.signing-region"];
+
+/// What a token is fetched with, besides `credential`.
+const OF_TOKENS: &[&str] = &["audience", "oauth2-server-uri", "resource", "scope"];
+
+/// Properties that are `true` or `false`, in any case, as Python and Java write them.
+const FLAGS: &[&str] = &[
+    "gcs.no-auth",
+    "rest.sigv4-enabled",
+    "s3.anonymous",
+    "s3.force-virtual-addressing",
+    "s3.path-style-access",
+    "s3.remote-signing-enabled",
+];
+
 /// All of them.
 pub(crate) fn known() -> &'static [(&'static str, bool, &'static str)] {
     PROPERTIES
@@ -84,4 +119,40 @@ pub(super) fn find(name: &str) -> Option<&'static (&'static str, bool, &'static 
 /// Whether a property's value is a secret. A name that is not known is judged by how secrets are named elsewhere.
 pub(crate) fn is_secret(name: &str) -> bool {
     find(name).map_or_else(|| is_secret_by_name(name), |(_, secret, _)| *secret)
+}
+
+/// Whether two names are one: HTTP makes no difference between the cases of a header's name.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    one == other || (one.starts_with("header.") && one.eq_ignore_ascii_case(other))
+}
+
+/// What is wrong with a value, for which nobody need be asked.
+pub(super) fn unfit(name: &str, value: &str) -> Option<&'static str> {
+    let is_flag = ["true", "false"].iter().any(|flag| value.eq_ignore_ascii_case(flag));
+    (FLAGS.contains(&name) && !is_flag).then_some("is neither `true` nor `false`")
+}
+
+/// Why a property would do nothing in such a catalog, beside all the others that it has; none where it counts.
+pub(super) fn idle(kind: CatalogKind, uri: &str, name: &str, all: &BTreeMap<String, String>) -> Option<&'static str> {
+    let of_rest = OF_REST.iter().any(|known| name == *known || known.ends_with('.') && name.starts_with(known));
+    let has = |name: &str| all.contains_key(name);
+    let signs = all.get("rest.sigv4-enabled").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let logs_in = OF_TOKENS.contains(&name) || matches!(name, "credential" | "token");
+    match kind {
+        CatalogKind::Sql if of_rest => Some("in a catalog of type \"sql\", only in one of type \"rest\""),
+        CatalogKind::Sql if name == "password" && uri.starts_with("sqlite:") => Some("on SQLite, which knows no passwords"),
+        CatalogKind::Rest if name == "password" => {
+            Some("in a catalog of type \"rest\"; a login there is `credential = \"id:secret\"`, or a `token`")
+        }
+        _ if signs && logs_in => Some("beside `rest.sigv4-enabled`: who signs its requests has no token; leave one of the two out"),
+        _ if !signs && OF_SIGNATURES.contains(&name) => Some("without `rest.sigv4-enabled = true`"),
+        _ if OF_TOKENS.contains(&name) && !has("credential") && !has("token") => {
+            Some("without `credential`, which a token is fetched for")
+        }
+        _ if name == "ssl.client.key" && !has("ssl.client.cert") => {
+            Some("without `ssl.client.cert`, the certificate that it belongs to")
+        }
+        _ if name == "s3.sse.key" && !has("s3.sse.type") => Some("without `s3.sse.type`"),
+        _ => None,
+    }
 }

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::catalog_properties::is_same;
 use super::nearest::{listed, nearest};
 use super::origin::{At, Kind, Origin, Sources};
 use super::overrides::{self, Key};
@@ -20,7 +21,7 @@ use crate::error::{Mistake, Mistakes};
 const NO_FILE: &str = "`catalog.use` needs a catalogs file: name it with --catalogs FILE or TIDEGATE_CATALOGS, or put `catalogs.toml` beside the job file";
 
 /// All that a job's settings are read from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Layers {
     /// Text of the job file.
     pub job: String,
@@ -33,7 +34,7 @@ pub struct Layers {
 }
 
 /// A file in which catalogs have names.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CatalogsFile {
     /// The file, for messages.
     pub file: String,
@@ -176,15 +177,20 @@ fn table_in<'t, 'a>(table: &'t mut DeTable<'a>, name: &str, at: At) -> Option<&'
 
 /// Takes out a name in all its spellings: TOML reads `a.b = 1` as a table `a` with a key `b`.
 fn remove(table: &mut DeTable<'_>, name: &str) {
+    remove_below(table, "", name);
+}
+
+/// `before`: what the names in this table begin with, its last dot included.
+fn remove_below(table: &mut DeTable<'_>, before: &str, name: &str) {
     for (key, mut value) in std::mem::take(table) {
-        let own = key.get_ref().as_ref();
-        if own == name {
+        let own = format!("{before}{}", key.get_ref());
+        if is_same(&own, name) {
             continue;
         }
-        if let (Some(rest), DeValue::Table(inside)) =
-            (name.strip_prefix(own).and_then(|rest| rest.strip_prefix('.')), value.get_mut())
+        if let DeValue::Table(inside) = value.get_mut()
+            && name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('.'))
         {
-            remove(inside, rest);
+            remove_below(inside, &format!("{own}."), name);
         }
         table.insert(key, value);
     }
@@ -249,7 +255,7 @@ fn beneath<'a>(reader: &Reader<'_>, root: &mut DeTable<'a>, at: At, entry: DeTab
         if seen.contains(&name) {
             reader.mistake(Some(at), format!("`{name}` is given twice"));
         }
-        if !own.contains(&name) {
+        if !own.iter().any(|own| is_same(own, &name)) {
             remove(catalog, &name);
             catalog.insert(spelt(&name, at), value);
         }

@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{CatalogConfig, KafkaConfig, TableConfig, catalog, catalog_properties, is_secret};
+use super::{CatalogConfig, CatalogsFile, KafkaConfig, Layers, TableConfig, catalog, catalog_properties, is_secret};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
 
 fn masked(properties: &BTreeMap<String, String>, is_secret: fn(&str) -> bool) -> BTreeMap<&str, &str> {
-    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { MASK } else { value.as_str() })).collect()
+    let hidden = |name: &str, value: &str| is_secret(name) || catalog::holds_password(value);
+    properties.iter().map(|(name, value)| (name.as_str(), if hidden(name, value) { MASK } else { value.as_str() })).collect()
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job: _, catalogs, variables, sets: _ } = self;
+        let names: Vec<_> = variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Layers").field("catalogs", catalogs).field("variables", &names).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CatalogsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogsFile").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for KafkaConfig {

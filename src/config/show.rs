@@ -70,7 +70,8 @@ impl Rows<'_> {
         self.push(name, value.into(), false);
     }
 
-    fn add_text(&mut self, name: &str, text: &str, secret: bool) {
+    fn add_text(&mut self, name: &str, text: &str, is_secret: bool) {
+        let secret = is_secret || catalog::holds_password(text);
         self.push(name, Value::from(if secret { MASK } else { text }), secret);
     }
 

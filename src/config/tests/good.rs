@@ -261,7 +261,8 @@ warehouse = "123456789012:s3tablescatalog/lake"
 credential = "id:secret"
 oauth2-server-uri = "https://login/token"
 header.X-Team = "news"
-rest.sigv4-enabled = true
+rest.sigv4-enabled = false
+token = "${NONE:-}"
 "rest.client.socket-timeout-ms" = 5000"#;
     let from = "type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"\nwarehouse = \"file:///w\"";
     let CatalogConfig { kind, uri, warehouse, properties, .. } = parse(&small(from, lines)).catalog;
@@ -270,7 +271,10 @@ rest.sigv4-enabled = true
     let names: Vec<_> = properties.keys().map(String::as_str).collect();
     let expected = ["credential", "header.X-Team", "oauth2-server-uri", "rest.client.socket-timeout-ms", "rest.sigv4-enabled"];
     assert_eq!(names, expected);
-    assert_eq!((properties["rest.sigv4-enabled"].as_str(), properties["rest.client.socket-timeout-ms"].as_str()), ("true", "5000"));
+    assert_eq!(
+        (properties["rest.sigv4-enabled"].as_str(), properties["rest.client.socket-timeout-ms"].as_str()),
+        ("false", "5000")
+    );
     let shown = format!("{:?}", parse(&small(from, lines)));
     assert!(shown.contains("\"credential\": \"***\"") && !shown.contains("id:secret"), "{shown}");
     let alone = parse(&small(from, "type = \"rest\"\nuri = \"http://host\"")).catalog;

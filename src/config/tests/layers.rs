@@ -186,6 +186,34 @@ fn an_override_takes_the_place_of_every_spelling() {
     assert_eq!(all, [("c".into(), "4".into())].into());
 }
 
+/// HTTP makes no difference between their cases: of two, the one that goes last would be anybody's guess.
+#[test]
+fn an_override_takes_the_place_of_a_header_in_any_case() {
+    let rest = "type = \"rest\"\nuri = \"http://host\"";
+    for header in ["header.X-Team = \"file\"", "\"header.X-TEAM\" = \"file\""] {
+        let job =
+            small("type = \"sql\"\nuri = \"sqlite:///w/catalog.db\"\nwarehouse = \"file:///w\"", &format!("{rest}\n{header}"));
+        let found = effective(&layers(&job, &[("TIDEGATE__CATALOG__HEADER_X_TEAM", "variable")], &[])).config.catalog.properties;
+        assert_eq!(found, [("header.x-team".into(), "variable".into())].into(), "{header}");
+        let of_entry = with_catalogs(&format!("use = \"prod\"\n{}", header.to_lowercase()), &format!("[prod]\n{rest}\n{header}"));
+        assert_eq!(effective(&of_entry).config.catalog.properties.len(), 1, "{header}");
+    }
+}
+
+/// As an empty variable is none for AWS's own libraries, and a secret that is not there for Kubernetes may be empty.
+#[test]
+fn an_empty_property_of_a_catalog_is_none() {
+    let job = small("[catalog]", "[catalog]\ns3.session-token = \"file\"\ns3.region = \"${NONE:-}\"");
+    let found = effective(&layers(&job, &[("TIDEGATE__CATALOG__S3_SESSION_TOKEN", "")], &[])).config.catalog.properties;
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn layers_show_no_value() {
+    let shown = format!("{:?}", layers("token = \"hunter2\"", &[("TOKEN", "hunter2")], &["a=hunter2"]));
+    assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+}
+
 #[test]
 fn mistakes_name_the_variable_or_the_option_that_they_came_by() {
     insta::assert_snapshot!(wrong_variable("TIDEGATE__KAFKA__TOPIC", "a b"), @"variable TIDEGATE__KAFKA__TOPIC: `kafka.topic`: `a b` is not a topic name: 1 to 249 letters, digits, `.`, `_` and `-`; one job reads one topic");

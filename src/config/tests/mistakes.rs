@@ -181,7 +181,28 @@ fn wrong_rest_catalogs() {
     insta::assert_snapshot!(rest("uri = \"http://host\"\ncredentials = \"a:b\""), @"line 10: unknown property `catalog.credentials`; did you mean `credential`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\noauth2_server_uri = \"https://t\""), @"line 10: unknown property `catalog.oauth2_server_uri`; did you mean `oauth2-server-uri`?");
     insta::assert_snapshot!(rest("uri = \"http://host\"\nrest.sigv4_enabled = true"), @"line 10: unknown property `catalog.rest.sigv4_enabled`; did you mean `rest.sigv4-enabled`?");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\nrest.sigv4-enabled = \"yes\""), @"line 10: `catalog.rest.sigv4-enabled` is neither `true` nor `false`");
+    insta::assert_snapshot!(rest("uri = \"http://host\"\nheader.X-A = \"a\"\nheader.x-a = \"b\""), @"line 11: `catalog.header.x-a` is `header.X-A` again: case makes no difference in a header's name");
     insta::assert_snapshot!(rest("uri = \"http://host\"\n\"header.\" = \"x\""), @"line 10: unknown property `catalog.header.`; did you mean `header.*`?");
+}
+
+/// What is taken and changes nothing is a mistake of its author's, who would look for it elsewhere.
+#[test]
+fn properties_that_would_have_no_effect() {
+    let rest = |lines: &str| rest(&format!("uri = \"http://host\"\n{lines}"));
+    let sql = |lines: &str| mistakes(&small("[catalog]", &format!("[catalog]\n{lines}")));
+    for name in ["credential", "token", "prefix", "header.X-A", "rest.signing-name", "ssl.client.cert", "scope"] {
+        let said = sql(&format!("\"{name}\" = \"x\""));
+        let because = "has no effect in a catalog of type \"sql\", only in one of type \"rest\"";
+        assert_eq!(said, format!("line 8: `catalog.{name}` {because}"));
+    }
+    insta::assert_snapshot!(sql("password = \"env:P\""), @"line 8: `catalog.password` has no effect on SQLite, which knows no passwords");
+    insta::assert_snapshot!(sql("s3.sse.key = \"k\""), @"line 8: `catalog.s3.sse.key` has no effect without `s3.sse.type`");
+    insta::assert_snapshot!(rest("password = \"p\""), @r#"line 10: `catalog.password` has no effect in a catalog of type "rest"; a login there is `credential = "id:secret"`, or a `token`"#);
+    insta::assert_snapshot!(rest("rest.sigv4-enabled = true\ntoken = \"t\""), @"line 11: `catalog.token` has no effect beside `rest.sigv4-enabled`: who signs its requests has no token; leave one of the two out");
+    insta::assert_snapshot!(rest("rest.signing-region = \"eu\""), @"line 10: `catalog.rest.signing-region` has no effect without `rest.sigv4-enabled = true`");
+    insta::assert_snapshot!(rest("scope = \"s\""), @"line 10: `catalog.scope` has no effect without `credential`, which a token is fetched for");
+    insta::assert_snapshot!(rest("ssl.client.key = \"k.pem\""), @"line 10: `catalog.ssl.client.key` has no effect without `ssl.client.cert`, the certificate that it belongs to");
 }
 
 #[test]

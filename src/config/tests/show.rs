@@ -63,7 +63,7 @@ fn secrets_are_masked_and_everything_else_is_not() {
         "topic =",
         "\"sasl.password\" = \"hunter2\"\n\"sasl.username\" = \"me\"\nsasl.oauthbearer.client.secret = \"hunter2\"\ntopic =",
     );
-    let job = job.replace("[catalog]", "[catalog]\ntoken = \"hunter2\"\ns3.secret-access-key = \"hunter2\"\ns3.region = \"eu\"");
+    let job = job.replace("[catalog]", "[catalog]\nclient.session-token = \"hunter2\"\ns3.endpoint = \"https://me:hunter2@s3\"\ns3.secret-access-key = \"hunter2\"\ns3.region = \"eu\"");
     let effective = read(&job.replace("[merge]", "properties = { \"s3.session-token\" = \"hunter2\" }\n[merge]"));
     let settings = effective.settings();
     let secrets: Vec<_> = settings.iter().filter(|setting| setting.secret).map(Setting::assignment).collect();
@@ -72,8 +72,9 @@ fn secrets_are_masked_and_everything_else_is_not() {
         [
             "\"sasl.oauthbearer.client.secret\" = \"***\"",
             "\"sasl.password\" = \"***\"",
+            "\"client.session-token\" = \"***\"",
+            "\"s3.endpoint\" = \"***\"",
             "\"s3.secret-access-key\" = \"***\"",
-            "token = \"***\"",
             "\"s3.session-token\" = \"***\"",
         ]
     );

@@ -154,14 +154,17 @@ fn a_secret_shows_on_none_of_the_roads_that_it_may_come_by() {
     let catalogs = "[prod]\ntype = \"sql\"\nuri = \"sqlite://${PWD}/catalog.db\"\nwarehouse = \"file://${PWD}/warehouse\"\n";
     let place = |broker: &Broker| {
         let place = Place::new(&broker.address()).with("SECRET", SECRET);
-        place.write("catalogs.toml", format!("{catalogs}\"s3.secret-access-key\" = \"{SECRET}\"\ntoken = \"${{SECRET}}\"\n"));
+        place.write(
+            "catalogs.toml",
+            format!("{catalogs}\"s3.secret-access-key\" = \"{SECRET}\"\nclient.secret-access-key = \"${{SECRET}}\"\n"),
+        );
         place
     };
     let broker = Broker::with_articles();
     let by_variable = place(&broker)
         .with("TIDEGATE__KAFKA__SASL_PASSWORD", SECRET)
         .with("TIDEGATE__CATALOG__S3_SESSION_TOKEN", SECRET)
-        .with("TIDEGATE__CATALOG__CREDENTIAL", SECRET);
+        .with("TIDEGATE__CATALOG__ADLS_ACCOUNT_KEY", SECRET);
     let by_catalogs = place(&broker);
     by_catalogs.change("job.toml", "[catalog]", "[catalog]\nuse = \"prod\"");
     let by_set = place(&broker);
