@@ -122,7 +122,7 @@ async fn a_life_may_be_text_and_longer_than_any_clock() {
     let of = async |life: Value| {
         let server = Server::start(move |_| Reply::json(200, &json!({"access_token": "t", "expires_in": life})));
         let tokens = Tokens::new(http(), grant(&server));
-        (tokens.token().await.unwrap(), tokens.token().await.unwrap());
+        assert_eq!(tokens.token().await.unwrap(), tokens.token().await.unwrap());
         (fetch(&http(), &grant(&server)).await.unwrap().lasts, server.seen().len())
     };
     assert_eq!(of(json!("3599")).await, (Some(Duration::from_secs(3599)), 2));
