@@ -19,6 +19,7 @@ DAY_MS = 86_400_000
 JITTER_MS = 30_000
 RECENT = 4096
 TEXT_LENGTH = 1 << 20
+CONTENT_LENGTH = 400
 SOURCES = [f"source-{n:02d}.example" for n in range(40)]
 
 
@@ -38,15 +39,17 @@ class Workload:
     """Writes W1 and W2 to one topic, and keeps the truth: the winning version of every article."""
 
     def __init__(self, bootstrap, topic, records, seed=1):
-        self.topic = topic
+        self.bootstrap, self.topic = bootstrap, topic
         self.chance = random.Random(seed)
         self.text = prose(self.chance)
         self.step_ms = DAY_MS / records
         self.clock_ms = float(START_MS)
         # By article number: the newest version made, and the one that wins by (published_at, version).
-        self.made = array("q")
+        self.made = array("H")
         self.best_ms = array("q")
-        self.best_version = array("q")
+        self.best_version = array("H")
+        # Of all records, duplicates too.
+        self.sent = self.sent_versions = self.sent_ms = 0
         admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)
         admin.create_topics([new])[topic].result()
@@ -68,6 +71,9 @@ class Workload:
 
     def w2(self, records):
         self.write(records, new=0.70, late=0.0, duplicate=0.10)
+
+    def only_new(self, records):
+        self.write(records, new=1.0, late=0.0, duplicate=0.0)
 
     def write(self, records, new, late, duplicate):
         chance, clock = self.chance.random, self.clock_ms
@@ -114,12 +120,15 @@ class Workload:
         source = SOURCES[number % 40]
         value = (
             f'{{"id":"{id}","title":"{text[at : at + 50]}","source":"{source}",'
-            f'"url":"https://{source}/news/{id}","content":"{text[at : at + 400]}",'
+            f'"url":"https://{source}/news/{id}","content":"{text[at : at + CONTENT_LENGTH]}",'
             f'"published_at":"{published}Z","version":{version}}}'
         )
-        return number % PARTITIONS, id, value
+        return number % PARTITIONS, id, value, version, published_ms
 
-    def send(self, partition, key, value):
+    def send(self, partition, key, value, version, published_ms):
+        self.sent += 1
+        self.sent_versions += version
+        self.sent_ms += published_ms
         while True:
             try:
                 self.producer.produce(self.topic, value, key, partition)
@@ -128,4 +137,21 @@ class Workload:
                 self.producer.poll(0.05)
 
     def truth(self):
-        return {"rows": len(self.made), "versions": sum(self.best_version), "ids": len(self.made)}
+        """What a table holds that keeps the latest version of each article."""
+        return {
+            "rows": len(self.made),
+            "ids": len(self.made),
+            "versions": sum(self.best_version),
+            "published_ms": sum(self.best_ms),
+            "content_bytes": CONTENT_LENGTH * len(self.made),
+        }
+
+    def truth_of_append(self):
+        """What a table holds that keeps every record."""
+        return {
+            "rows": self.sent,
+            "ids": len(self.made),
+            "versions": self.sent_versions,
+            "published_ms": self.sent_ms,
+            "content_bytes": CONTENT_LENGTH * self.sent,
+        }
