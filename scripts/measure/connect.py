@@ -29,12 +29,15 @@ appender.err.target=SYSTEM_ERR
 appender.err.layout.type=PatternLayout
 appender.err.layout.pattern=[%d] %p %m (%c)%n
 """
+# A task looks at the sink's control topic when records come, or once in a flush interval: with the default
+# of 60 s the last commit would wait for that long, with nothing to do.
 WORKER = """\
 bootstrap.servers={bootstrap}
 key.converter=org.apache.kafka.connect.storage.StringConverter
 value.converter=org.apache.kafka.connect.json.JsonConverter
 value.converter.schemas.enable=false
 offset.storage.file.filename={directory}/offsets
+offset.flush.interval.ms=1000
 listeners=http://127.0.0.1:{port}
 plugin.discovery=service_load
 consumer.auto.offset.reset=earliest
@@ -75,7 +78,8 @@ class Connect:
         # The table is of the same making; it is empty, and the catalog is one that Java knows.
         self.table = Tidegate(rig, topic, "append")
         new = NewTopic(CONTROL, num_partitions=1, replication_factor=1)
-        AdminClient({"bootstrap.servers": rig.bootstrap}).create_topics([new])[CONTROL].result()
+        admin = AdminClient({"bootstrap.servers": rig.bootstrap})
+        admin.create_topics([new])[CONTROL].result()
         directory = self.table.directory
         for name, text in (("log4j2", LOGGING), ("worker", WORKER), ("sink", SINK)):
             filled = text.format(

@@ -38,5 +38,6 @@ def scale(rig, options):
 def empty(bootstrap):
     """Deletes what the topic holds; the broker then drops its files."""
     ends = [TopicPartition(TOPIC, partition, -1) for partition in range(PARTITIONS)]
-    for done in AdminClient({"bootstrap.servers": bootstrap}).delete_records(ends).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for done in admin.delete_records(ends).values():
         done.result()

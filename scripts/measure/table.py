@@ -2,7 +2,8 @@
 
 MIB = 2**20
 HEAD = ("work", "tool", "n", "records", "wall s", "CPU s", "CPU s per million", "peak RSS MiB", "records/s")
-HEAD += ("table MiB", "CPU, of tidegate's", "wall, of tidegate's")
+HEAD += ("table MiB", "CPU, times tidegate's", "wall, times tidegate's")
+RATIOS = ("cpu_s_ratio", "wall_s_ratio")
 
 
 def compare(rows):
@@ -10,9 +11,10 @@ def compare(rows):
     own = {row["work"]: row for row in rows if row["tool"] == "tidegate"}
     for row in rows:
         base = own.get(row["work"], {})
-        for name in ("cpu_s", "wall_s"):
+        for ratio in RATIOS:
+            name = ratio.removesuffix("_ratio")
             known = base.get(name) and row.get(name)
-            row[f"{name}_ratio"] = round(row[name] / base[name], 2) if known else None
+            row[ratio] = round(row[name] / base[name], 2) if known else None
 
 
 def ratios(rows):
@@ -56,8 +58,7 @@ def cells(row):
         shown(row.get("peak_rss_mib"), ".0f"),
         shown(row.get("records_per_s"), ",.0f"),
         shown(row.get("data_bytes", 0) / MIB, ".0f"),
-        shown(row["cpu_s_ratio"], ".2f"),
-        shown(row["wall_s_ratio"], ".2f"),
+        *(shown(row[name], ",.0f" if (row[name] or 0) >= 10 else ".2f") for name in RATIOS),
     )
 
 
