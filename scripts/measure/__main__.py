@@ -12,7 +12,7 @@ os.environ["TZ"] = "UTC"
 time.tzset()
 sys.path[0] = str(SCRIPTS)
 
-from measure import account, plot, rig, table  # noqa: E402
+from measure import account, goals, plot, rig, table  # noqa: E402
 from measure.options import parse  # noqa: E402
 from measure.reads import reads  # noqa: E402
 from measure.scale import scale  # noqa: E402
@@ -44,10 +44,11 @@ def main():
             bench.delete()
     table.compare(report["results"])
     report["ratios"] = table.ratios(report["results"])
+    report["goals"] = goals.goals(report)
     report["took_s"] = round(time.monotonic() - began)
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     options.out.with_suffix(".svg").write_text(plot.svg(report))
-    print(table.markdown(report))
+    print(table.markdown(report), *goals.lines(report["goals"]), sep="\n")
 
 
 def measure(bench, options):

@@ -103,9 +103,10 @@ def versions(options):
 
 
 def commit():
-    """Of the checkout; the binary is of it only where scripts/bench has built it."""
-    git = ("git", "-C", SCRIPTS)
-    return output(*git, "describe", "--always", "--dirty", "--abbrev=12") or None
+    """Of the checkout, from which scripts/bench has just built the binary, unless one was given by hand."""
+    if Path(os.environ["TIDEGATE_BIN"]) != Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "tidegate":
+        return "of a binary given by hand"
+    return output("git", "-C", SCRIPTS, "describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 
 def output(*command):

@@ -67,7 +67,7 @@ def markdown(report):
     lines = [
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, load "
         f"{machine['load'][0]:.1f} at the start; tidegate {report['versions']['tidegate']}, "
-        f"{report['commit']}; {report['workload']['codec']}; {report['made']}",
+        f"commit {report['commit']}; {report['workload']['codec']}; {report['made']}",
         "",
         "| " + " | ".join(HEAD) + " |",
         "| " + " | ".join(["---"] * len(HEAD)) + " |",
