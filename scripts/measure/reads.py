@@ -29,7 +29,7 @@ def reads(works):
     for table in (tidegate, peer):
         works.checked(table, f"after {AFTER} increments", truth)
     directory = rig.fresh("readers")
-    settings = spark.settings(directory, ("spark",))
+    settings = spark.settings(directory)
     tables = {}
     for table, catalog in ((tidegate, "tidegate"), (peer, "lake")):
         settings |= spark.catalog(catalog, table.database, table.directory)

@@ -15,12 +15,17 @@ DRIVER_MEMORY = "3g"
 SHUFFLE_PARTITIONS = "8"
 
 
-def settings(directory, jars):
+def jars():
+    """Those that are needed here, of all that scripts/setup has fetched."""
+    ours = ("spark/iceberg-spark-runtime-*.jar", "spark/sqlite-jdbc-*.jar", "spark-kafka/*.jar")
+    return [jar for pattern in ours for jar in sorted((CACHE / "jars").glob(pattern))]
+
+
+def settings(directory):
     """Of any Spark here."""
     return {
-        "spark.jars": ",".join(
-            str(jar) for name in jars for jar in sorted((CACHE / "jars" / name).glob("*.jar"))
-        ),
+        # Not `spark.jars`: each start would copy them.
+        "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars()),
         "spark.driver.memory": DRIVER_MEMORY,
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": str(directory / "local"),
@@ -60,8 +65,7 @@ class Spark:
         mode = MODES[peer]
         modes = {f"write.{verb}.mode": mode for verb in ("merge", "update", "delete")}
         self.settings = {
-            "spark": settings(self.directory, ("spark", "spark-kafka"))
-            | catalog("lake", self.database, self.directory),
+            "spark": settings(self.directory) | catalog("lake", self.database, self.directory),
             "properties": rig.codec | modes | {"format-version": "2"},
             "checkpoint": str(self.directory / "checkpoint"),
             "kafka": {
