@@ -12,7 +12,7 @@ from pathlib import Path
 # Every column is read, and nothing large comes back.
 QUERY = """
     SELECT count(*), sum(version), sum(length(id) + length(title) + length(source) + length(url)
-        + length(content)), max(published_at) FROM {table}
+        + length(content)), CAST(max(published_at) AS STRING) FROM {table}
 """
 
 
