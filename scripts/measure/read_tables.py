@@ -42,14 +42,14 @@ def main(text):
     settings = json.loads(text)
     query = {"duckdb": duckdb_query, "spark": spark_query}[settings["reader"]](settings["spark"])
     found = {name: {"seconds": []} for name in settings["tables"]}
-    # The first round warms caches and code, for both alike.
-    for turn in range(settings["repeats"] + 1):
+    # The first rounds warm caches and code, for both alike.
+    for turn in range(settings["warm_up"] + settings["repeats"]):
         for name, table in settings["tables"].items():
             began = time.monotonic()
             rows, versions, *_ = query(table)
             took = time.monotonic() - began
             found[name] |= {"rows": rows, "versions": int(versions)}
-            if turn:
+            if turn >= settings["warm_up"]:
                 found[name]["seconds"].append(round(took, 3))
     print(json.dumps(found))
 

@@ -12,7 +12,8 @@ from measure.works import INCREMENTS, W2
 
 READER = Path(__file__).resolve().parent / "read_tables.py"
 AFTER = 20
-REPEATS = 3
+# Spark goes on getting faster for some rounds.
+WARM_UP, REPEATS = 3, 5
 
 
 def reads(works):
@@ -36,7 +37,13 @@ def reads(works):
         tables[table.tool] = {"metadata": table.metadata(), "name": f"{catalog}.bench.articles"}
     rows = []
     for reader in ("duckdb", "spark"):
-        asked = {"reader": reader, "tables": tables, "spark": settings, "repeats": REPEATS}
+        asked = {
+            "reader": reader,
+            "tables": tables,
+            "spark": settings,
+            "warm_up": WARM_UP,
+            "repeats": REPEATS,
+        }
         command = [sys.executable, "-P", READER, json.dumps(asked)]
         _, printed = rig.run(reader, "reads", command, 0, spark.environment())
         for name, found in json.loads(printed.splitlines()[-1]).items():
