@@ -53,6 +53,8 @@ pub(crate) struct HttpOptions {
     pub(crate) client_cert: Option<Pem>,
     /// The key of `client_cert`.
     pub(crate) client_key: Option<Pem>,
+    /// Past all proxies.
+    pub(crate) direct: bool,
     /// For the connection, TLS included.
     pub(crate) connect_timeout: Duration,
     /// Without a byte from the server.
@@ -76,6 +78,7 @@ impl Default for HttpOptions {
             ca_property: "ssl.cabundle",
             client_cert: None,
             client_key: None,
+            direct: false,
             connect_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(60),
             answer_max: ANSWER_MAX,
@@ -139,6 +142,9 @@ impl Http {
             // A server that sends a byte now and then holds nobody for ever.
             .timeout(options.silence_max.saturating_mul(10))
             .pool_idle_timeout(IDLE_MAX);
+        if options.direct {
+            builder = builder.no_proxy();
+        }
         if let Some(ca) = &options.ca {
             let found = Certificate::from_pem_bundle(&ca.read()?).ok().filter(|found| !found.is_empty());
             for certificate in found.ok_or_else(|| ca.unusable())? {

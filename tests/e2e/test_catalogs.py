@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from articles import Feed
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from faults.proxy import Proxy
 from front import Front, error
 from pyiceberg.catalog.rest import RestCatalog
@@ -285,3 +288,49 @@ def test_a_refusal_as_malformed_is_one_where_the_table_is_the_same(job, front):
     assert len(front.commits) == 1 and not job.warehouse.history(job.table)
     front.before = lambda seen: None
     job.go(readers=["pyiceberg"])
+
+
+def sign_for(s3, seen):
+    """The store knows no sessions: what one asks for goes on in its owner's name."""
+    kept = {n: v for n, v in seen.headers.items() if n != "authorization" and not n.startswith("x-amz-")}
+    owner = Credentials(s3.facts["s3.access-key-id"], s3.facts["s3.secret-access-key"])
+    request = AWSRequest(seen.method, s3.facts["s3.endpoint"] + seen.path, headers=kept, data=seen.body)
+    S3SigV4Auth(owner, "s3", s3.facts["s3.region"]).add_auth(request)
+    seen.headers = {name.lower(): value for name, value in request.headers.items()}
+
+
+@pytest.mark.parametrize("place", ["rest with vended credentials"], indirect=True)
+def test_vended_credentials_that_end_in_mid_run(job, front, s3):
+    """Each load brings a session of its own; the first one ends when it has written one file."""
+    feed = Feed(job.topic, minutes_per_record=0.05)
+    feed.send(60)
+    vended, ended, used = [], set(), set()
+
+    def session(seen, body):
+        answer = json.loads(body or b"{}")
+        if seen.method != "GET" or not {"storage-credentials", "config"} & answer.keys():
+            return body
+        vended.append(f"session-{len(vended)}")
+        answer["config"] |= {"s3.endpoint": store.uri, "s3.session-token": vended[-1]}
+        return json.dumps(answer).encode()
+
+    def judged(seen):
+        token = seen.headers["x-amz-security-token"]
+        if token in ended:
+            return (
+                400,
+                b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
+            )
+        if seen.method == "PUT":
+            used.add(token)
+            ended.update(() if ended else {token})
+        sign_for(s3, seen)
+
+    with Front(s3.facts["s3.endpoint"]) as store:
+        front.after, store.before = session, judged
+        report = job.go(readers=["pyiceberg"])
+    refused = [seen for seen in store.seen if seen.status == 400]
+    assert refused, "the session ended while there was more to do"
+    assert len(used) == 2 and used <= set(vended), (used, vended)
+    assert report["requests"]["failed"] == len(refused)
+    job.nothing_new()
