@@ -194,13 +194,10 @@ def test_an_answer_that_is_lost_after_the_commit_costs_nothing(job):
 @pytest.fixture
 def front(job):
     """What the job's requests to its catalog go through; those of its readers do not."""
-    # A server's first answers take longer than a client here waits.
     job.init()
     server = job.warehouse.server.facts["uri"]
     with Front(server) as front:
-        patience = f'[catalog]\n"rest.client.socket-timeout-ms" = "{PATIENCE_MS}"'
-        text = job.path.read_text()
-        job.path.write_text(text.replace(server, front.uri).replace("[catalog]", patience))
+        job.path.write_text(job.path.read_text().replace(server, front.uri))
         yield front
 
 
@@ -214,6 +211,8 @@ def test_a_commit_that_lands_late_is_found_or_refused(job, front, batch, when):
         feed.send(60)
         job.go(readers=["pyiceberg"])
     feed.send(60)
+    patience = f'[catalog]\n"rest.client.socket-timeout-ms" = "{PATIENCE_MS}"'
+    job.path.write_text(job.path.read_text().replace("[catalog]", patience))
     front.seen.clear()
     released = threading.Event()
 
@@ -328,9 +327,7 @@ def test_vended_credentials_that_end_in_mid_run(job, front, s3):
 
     with Front(s3.facts["s3.endpoint"]) as store:
         front.after, store.before = session, judged
-        report = job.go(readers=["pyiceberg"])
-    refused = [seen for seen in store.seen if seen.status == 400]
-    assert refused, "the session ended while there was more to do"
+        job.go(readers=["pyiceberg"])
+    assert 400 in [seen.status for seen in store.seen], "the session ended while there was more to do"
     assert len(used) == 2 and used <= set(vended), (used, vended)
-    assert report["requests"]["failed"] == len(refused)
     job.nothing_new()
