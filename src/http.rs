@@ -4,6 +4,8 @@
 //! would become a `GET`, and its answer be taken for the commit's), never sends anything again by itself, never puts a header or a
 //! query into a message. Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, as everywhere.
 
+mod trust;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,10 +47,14 @@ const WAIT_FIRST: Duration = Duration::from_millis(250);
 pub(crate) struct HttpOptions {
     /// Authorities to trust besides the system's.
     pub(crate) ca: Option<Pem>,
+    /// The property that names `ca`, for who has not set it.
+    pub(crate) ca_property: &'static str,
     /// The client's certificate chain, with its key where `client_key` names none.
     pub(crate) client_cert: Option<Pem>,
     /// The key of `client_cert`.
     pub(crate) client_key: Option<Pem>,
+    /// Past all proxies.
+    pub(crate) direct: bool,
     /// For the connection, TLS included.
     pub(crate) connect_timeout: Duration,
     /// Without a byte from the server.
@@ -69,8 +75,10 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             ca: None,
+            ca_property: "ssl.cabundle",
             client_cert: None,
             client_key: None,
+            direct: false,
             connect_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(60),
             answer_max: ANSWER_MAX,
@@ -83,6 +91,7 @@ impl Default for HttpOptions {
 pub(crate) struct Http {
     client: Client,
     answer_max: usize,
+    ca_property: &'static str,
 }
 
 /// One request, whole, so that it can be signed.
@@ -133,6 +142,9 @@ impl Http {
             // A server that sends a byte now and then holds nobody for ever.
             .timeout(options.silence_max.saturating_mul(10))
             .pool_idle_timeout(IDLE_MAX);
+        if options.direct {
+            builder = builder.no_proxy();
+        }
         if let Some(ca) = &options.ca {
             let found = Certificate::from_pem_bundle(&ca.read()?).ok().filter(|found| !found.is_empty());
             for certificate in found.ok_or_else(|| ca.unusable())? {
@@ -140,12 +152,15 @@ impl Http {
             }
         }
         if let Some(cert) = &options.client_cert {
-            let mut pem = cert.read()?;
-            if let Some(key) = &options.client_key {
+            let (mut pem, key) = (cert.read()?, options.client_key.as_ref().unwrap_or(cert));
+            if key != cert {
                 pem.push(b'\n');
                 pem.extend(key.read()?);
             }
-            builder = builder.identity(Identity::from_pem(&pem).map_err(|_| cert.unusable())?);
+            if String::from_utf8_lossy(&pem).contains("ENCRYPTED") {
+                return Err(key.locked());
+            }
+            builder = builder.identity(Identity::from_pem(&pem).map_err(|_| key.unusable())?);
         }
         let client = builder.build().map_err(|e| {
             Error::setup(
@@ -153,7 +168,7 @@ impl Http {
                 "do the certificates and the key belong together, and are the system's certificates installed?",
             )
         })?;
-        Ok(Self { client, answer_max: options.answer_max })
+        Ok(Self { client, answer_max: options.answer_max, ca_property: options.ca_property })
     }
 
     /// Sends a request once.
@@ -166,11 +181,11 @@ impl Http {
             headers.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| Silence::unsendable(name))?, value);
         }
         let sent = self.client.request(request.method.clone(), request.url.clone()).headers(headers).body(request.body.clone());
-        let mut answer = sent.send().await.map_err(Silence::of)?;
+        let mut answer = sent.send().await.map_err(|e| self.silence(e))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let success = answer.status().is_success();
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(Silence::of)? {
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.silence(e))? {
             body.extend_from_slice(&chunk);
             match success {
                 true if body.len() > self.answer_max => return Err(Silence::endless(self.answer_max)),
@@ -180,6 +195,20 @@ impl Http {
         }
         let body = if success { body } else { request.masked(body) };
         Ok(Answer { status, headers, body: body.into() })
+    }
+
+    fn silence(&self, error: reqwest::Error) -> Silence {
+        // The address stands in our own message, without what may be secret in it.
+        let error = error.without_url();
+        let text = chain(&error);
+        let (kind, cause) = if let Some(cause) = trust::distrust(&text, self.ca_property) {
+            (Kind::Distrust, cause)
+        } else if text.contains("InvalidContentType") {
+            (Kind::Unfit, format!("what is there does not speak TLS, as `https://` asks for ({text})").into())
+        } else {
+            (Kind::Passing, text.into())
+        };
+        Silence { sent: !(error.is_connect() || error.is_builder()), kind, cause }
     }
 }
 
@@ -207,6 +236,13 @@ impl Pem {
                 "is the path right, and the file mounted?",
             )
         })
+    }
+
+    fn locked(&self) -> Error {
+        Error::setup(
+            format!("the key in `{}`, which `{}` names, is under a password", self.path.display(), self.property),
+            "tidegate asks nobody for passwords: `openssl pkey -in KEY -out PLAIN` writes it without one, for a file that only the job can read",
+        )
     }
 
     fn unusable(&self) -> Error {
@@ -267,29 +303,6 @@ impl Silence {
     fn endless(most: usize) -> Self {
         let cause = format!("the answer is longer than {} MiB", most >> 20);
         Self { sent: true, kind: Kind::Unfit, cause: cause.into() }
-    }
-
-    fn of(error: reqwest::Error) -> Self {
-        // The address stands in our own message, without what may be secret in it.
-        let error = error.without_url();
-        let text = chain(&error);
-        let kind = if ["invalid peer certificate", "received fatal alert"].iter().any(|mark| text.contains(mark)) {
-            Kind::Distrust
-        } else if text.contains("InvalidContentType") {
-            Kind::Unfit
-        } else {
-            Kind::Passing
-        };
-        let cause = if text.contains("UnknownIssuer") {
-            BoxError::from(format!(
-                "the server's certificate is signed by an authority that is not trusted here; a CA bundle of your own can name it ({text})"
-            ))
-        } else if kind == Kind::Unfit {
-            BoxError::from(format!("what is there does not speak TLS, as `https://` asks for ({text})"))
-        } else {
-            BoxError::from(text)
-        };
-        Self { sent: !(error.is_connect() || error.is_builder()), kind, cause }
     }
 
     /// Whether the same request may be answered in a moment.

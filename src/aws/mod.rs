@@ -4,12 +4,14 @@
 //! says, environment, web identity (EKS), profile (`~/.aws`), container (ECS, EKS Pod Identity), instance. Nothing is asked before
 //! the first request needs it. No secret ever shows in `Debug` or in an error.
 
+mod container;
 mod profile;
 mod provider;
 pub(crate) mod sign;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,24 +129,15 @@ impl Chain {
             let provider = Arc::new(provider::Process::new(profile.name, command));
             return Ok(Self { provider, region, from });
         }
-        let relative = env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-        let full = env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
-        let mut builder = builder(region.as_deref());
-        for (key, value) in [
-            (Key::ContainerCredentialsRelativeUri, relative.clone()),
-            (Key::ContainerCredentialsFullUri, full.clone()),
-            (Key::ContainerAuthorizationTokenFile, env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")),
-            (Key::MetadataEndpoint, env("AWS_EC2_METADATA_SERVICE_ENDPOINT")),
-        ] {
-            if let Some(value) = value {
-                builder = builder.with_config(key, value);
-            }
-        }
-        if relative.is_some() || full.is_some() {
-            return Self::built(builder, String::from("the container"), region);
+        if let Some(container) = container::Container::of(env)? {
+            return Ok(Self { provider: Arc::new(container), region, from: String::from("the container") });
         }
         if env("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(Self { provider: Arc::new(provider::Nowhere), region, from: String::from("nowhere") });
+        }
+        let mut builder = builder(region.as_deref());
+        if let Some(endpoint) = env("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+            builder = builder.with_metadata_endpoint(endpoint.trim_end_matches('/'));
         }
         let mut chain = Self::built(builder, String::from("the instance"), region)?;
         chain.provider = Arc::new(provider::Instance::new(chain.provider));
@@ -152,6 +145,13 @@ impl Chain {
     }
 
     fn web_identity(file: &str, role: &str, session: Option<String>, sts: Option<String>, region: Option<String>) -> Result<Self> {
+        // Read again for each request, as it is written anew while the job runs.
+        if let Err(e) = fs::File::open(file) {
+            return Err(Error::setup(
+                format!("cannot read `{file}`, which AWS_WEB_IDENTITY_TOKEN_FILE or a profile names: {e}"),
+                "is the token mounted?",
+            ));
+        }
         let mut builder = builder(region.as_deref()).with_config(Key::WebIdentityTokenFile, file).with_config(Key::RoleArn, role);
         builder = builder.with_config(Key::RoleSessionName, session.unwrap_or_else(|| String::from("tidegate")));
         if let Some(endpoint) = sts {

@@ -28,14 +28,14 @@ pub(super) struct Process {
 }
 
 /// Credentials, and until when.
-struct Lent {
-    credential: Arc<AwsCredential>,
-    expires: Option<DateTime<Utc>>,
+pub(super) struct Lent {
+    pub(super) credential: Arc<AwsCredential>,
+    pub(super) expires: Option<DateTime<Utc>>,
 }
 
 impl Lent {
     #[expect(clippy::disallowed_methods, reason = "whether credentials still last is a matter of the moment they are used in")]
-    fn lasts(&self) -> bool {
+    pub(super) fn lasts(&self) -> bool {
         self.expires.is_none_or(|expires| expires - Utc::now() > LEFT_MIN)
     }
 }
@@ -142,6 +142,6 @@ impl CredentialProvider for Nowhere {
 const NOBODY: &str =
     "no AWS credentials: neither the job file, AWS_ACCESS_KEY_ID, web identity, a profile nor a container gives any";
 
-fn denied(why: String) -> Error {
+pub(super) fn denied(why: String) -> Error {
     Error::Unauthenticated { path: String::from("AWS credentials"), source: why.into() }
 }

@@ -1,3 +1,5 @@
+mod sources;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, SystemTime};

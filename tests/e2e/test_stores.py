@@ -1,23 +1,27 @@
 """Files in S3, GCS and Azure: what every store keeps, and whole runs whose warehouse is a bucket."""
 
 import os
+import re
+import ssl
 import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import boto3
 import pyarrow
 import pytest
 from articles import Feed
+from front import Front
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
-from servers import Server
+from servers import SCRIPT, Server
 from stores import BucketWarehouse, properties
 
-from jobs import BIN, Job
+from jobs import BIN, Job, job_file
 
 ROOT = Path(__file__).parents[2]
 SUITE_TIMEOUT_S = 1_800
@@ -218,6 +222,79 @@ def test_a_certificate_of_an_authority_of_ones_own(tmp_path, broker):
         make_job(tmp_path / "trusted", broker, store).init()
     finally:
         store.stop()
+
+
+def as_a_form(seen):
+    """AWS reads what is asked in either place; moto tells its services apart by the body alone."""
+    seen.path, _, asked = seen.path.partition("?")
+    seen.body = asked.encode()
+    seen.headers["content-type"] = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def web_identity(tmp_path, broker, monkeypatch):
+    """A job that has nothing but a token of its cluster; what it asks: AWS's token service, and the store."""
+    folder = tmp_path / "certificates"
+    subprocess.run([SCRIPT.with_name("certificates"), folder], check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    (tmp_path / "token").write_text("token.of.the-cluster")
+    moto = Server("moto", tmp_path / "moto")
+    endpoint = moto.facts["s3.endpoint"]
+    with Front(endpoint, context) as sts, Front(endpoint) as store:
+        sts.before = as_a_form
+        job = make_job(tmp_path, broker, moto)
+        keys = ("s3.access-key-id", "s3.secret-access-key")
+        catalog = {name: value for name, value in job.tree()["catalog"].items() if name not in keys}
+        job.path.write_text(job_file(job.tree() | {"catalog": catalog | {"s3.endpoint": store.uri}}))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/loader")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.uri)
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+        yield job, sts, store
+    moto.stop()
+
+
+def test_keys_by_web_identity(web_identity):
+    job, sts, store = web_identity
+    given = []
+    sts.after = lambda _, body: (
+        given.append(re.findall("<(AccessKeyId|SessionToken)>([^<]+)<", body.decode())) or body
+    )
+    job.init()
+    Feed(job.topic).send(10)
+    job.go(readers=READERS)
+    assert len(sts.seen) == 2, "one for each of the two commands"
+    for seen in sts.seen:
+        asked = dict(parse_qsl(seen.body.decode()))
+        assert asked["Action"] == "AssumeRoleWithWebIdentity" and asked["RoleSessionName"] == "tidegate"
+        assert asked["RoleArn"] == "arn:aws:iam::123456789012:role/loader"
+        assert asked["WebIdentityToken"] == "token.of.the-cluster"
+    lent = {(dict(keys)["AccessKeyId"], dict(keys)["SessionToken"]) for keys in given}
+    used = {
+        (
+            seen.headers["authorization"].partition("Credential=")[2].partition("/")[0],
+            seen.headers["x-amz-security-token"],
+        )
+        for seen in store.seen
+    }
+    assert used == lent and len(lent) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (400, "InvalidIdentityToken", "Incorrect token audience"),
+        (403, "AccessDenied", "Not authorized to assume"),
+    ],
+)
+def test_a_role_that_is_refused(web_identity, status, kind, message):
+    job, sts, store = web_identity
+    answer = f"<ErrorResponse><Error><Code>{kind}</Code><Message>{message}</Message></Error></ErrorResponse>"
+    sts.before = lambda _: (status, answer.encode())
+    run = job.call("init", code=77)
+    assert message in run.stderr and "token.of.the-cluster" not in run.stderr, run
+    assert not store.seen
 
 
 def test_a_table_of_another_engine_in_gcs_is_read(tmp_path, broker):

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod histories;
 mod jobs;
+mod libraries;
 mod program;
 mod sweep;
 mod tidy;

@@ -9,6 +9,7 @@ const LINES_MAX: usize = 500;
 /// What each room may name of the outside. The longest path that fits is the one that counts; what is not here may name nothing.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("aws", &["async_trait", "aws_credential_types", "aws_sigv4", "chrono", "object_store", "serde", "serde_json", "tokio", "url"]),
+    ("aws/container", &["async_trait", "bytes", "chrono", "object_store", "reqwest", "serde", "serde_json", "tokio", "url"]),
     ("batch", &["arrow", "crossbeam_channel", "iceberg", "roaring", "tokio"]),
     ("catalog", &["bytes", "flate2", "iceberg", "serde_json", "uuid"]),
     ("catalog/rest", &["bytes", "futures", "iceberg", "reqwest", "serde", "serde_json", "tokio", "url", "uuid"]),

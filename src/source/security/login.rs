@@ -96,8 +96,10 @@ impl Login {
             auth: ClientAuth::Basic,
         };
         let ca = properties.get("https.ca.location").filter(|place| *place != "probe");
-        let ca = ca.map(|path| Pem { property: "https.ca.location", path: path.into() });
-        let http = HttpOptions { ca, connect_timeout: CONNECT_MAX, silence_max: TOKEN_MAX, ..HttpOptions::default() };
+        let ca_property = "https.ca.location";
+        let ca = ca.map(|path| Pem { property: ca_property, path: path.into() });
+        let (connect_timeout, silence_max) = (CONNECT_MAX, TOKEN_MAX);
+        let http = HttpOptions { ca, ca_property, connect_timeout, silence_max, ..HttpOptions::default() };
         Ok(Self { from: From::Server { http, grant: Box::new(grant) }, extensions })
     }
 

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use iceberg::TableIdent;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use reqwest::Method;
 
 use super::RestCatalog;
 use crate::catalog::contract::{a_replaced_base_is_refused, contract, contract_of_nessie};
+use crate::catalog::rest::client::Auth;
 use crate::catalog::servers::server;
 use crate::config::{CatalogConfig, CatalogKind};
+use crate::http::Request;
 use crate::storage::Store;
 
 /// What a job file says of a server. Files are in versitygw, if anywhere but on the disk.
@@ -66,17 +68,21 @@ async fn nessie_refuses_who_has_no_token() {
 
 #[tokio::test]
 async fn a_table_made_again_is_another() {
-    let config = config("rest", &[]);
-    a_replaced_base_is_refused(&open(&config), "again", async |table: &TableIdent| {
-        // Our client drops no tables.
-        let address = config.uri.strip_prefix("http://").unwrap();
-        let mut server = TcpStream::connect(address).await.unwrap();
-        let path = format!("/v1/namespaces/again/tables/{}", table.name());
-        let request = format!("DELETE {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        server.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        server.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-    })
-    .await;
+    for config in [config("rest", &[]), config("nessie", &["versitygw", "tokens"])] {
+        let catalog = open(&config);
+        a_replaced_base_is_refused(&catalog, "again", async |table: &TableIdent| dropped(&catalog, table).await).await;
+    }
+}
+
+/// Our client drops no tables.
+async fn dropped(catalog: &RestCatalog, table: &TableIdent) {
+    let session = catalog.session().await.unwrap();
+    let mut headers = Vec::new();
+    if let Auth::Tokens(tokens) = &session.client.auth {
+        headers.push(("authorization".into(), format!("Bearer {}", tokens.token().await.unwrap())));
+    }
+    let url = session.client.base.join(&session.paths.table(table)).unwrap();
+    let request = Request { method: Method::DELETE, url, headers, body: Bytes::new() };
+    let answer = session.client.http.send(&request).await.unwrap();
+    assert_eq!(answer.status, 204, "{:?}", answer.body);
 }
