@@ -186,8 +186,8 @@ impl SqlCatalog {
         }
         for statement in [CREATE_TABLES, CREATE_NAMESPACES] {
             match session.execute(Statement(statement, &[])).await {
-                // Two that make a table at once: PostgreSQL lets the second one know by its own catalog's index.
-                Err(e) if !is_unique_violation(&e) => return Err(self.database.failed("make the catalog's tables in", e)),
+                // Two that make a table at once: PostgreSQL tells the second one by whichever of its own entries it meets first.
+                Err(e) if !postgres::is_there(&e) => return Err(self.database.failed("make the catalog's tables in", e)),
                 _ => {}
             }
         }

@@ -112,11 +112,20 @@ pub(super) fn lacks_tables(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|e| e.code().as_deref() == Some(UNDEFINED_TABLE))
 }
 
+/// Whether a statement failed because what it makes was made by another session in the meantime.
+pub(super) fn is_there(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| [DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION].contains(&code.as_ref()))
+}
+
+const DUPLICATE_OBJECT: &str = "42710";
+const DUPLICATE_TABLE: &str = "42P07";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const INVALID_CATALOG_NAME: &str = "3D000";
 const INVALID_SCHEMA_NAME: &str = "3F000";
 const UNDEFINED_COLUMN: &str = "42703";
 const UNDEFINED_TABLE: &str = "42P01";
+const UNIQUE_VIOLATION: &str = "23505";
 
 #[cfg(test)]
 mod tests;
