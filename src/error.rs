@@ -199,6 +199,10 @@ impl Error {
     }
 }
 
+/// What to do where the system starts no more threads.
+pub const THREADS_HINT: &str =
+    "the system refuses more threads: look at `ulimit -u`, the container's pids limit, `ulimit -v` and free memory";
+
 /// A cause of which we know what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]

@@ -15,12 +15,13 @@ use tidegate::commands::job_file::{Sources, read_effective};
 use tidegate::commands::show::Shown;
 use tidegate::commands::{self, Failed};
 use tidegate::config::{Config, Effective};
-use tidegate::error::{Error, Result};
+use tidegate::error::{Advice, Error, Result, THREADS_HINT};
 use tidegate::job::reset::ResetOptions;
 use tidegate::job::{Run, RunOptions};
 use tidegate::report::{self, Outcome, Report};
 use tidegate::source::Stop;
 use tidegate::terminal;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -35,7 +36,7 @@ static ANSWERED: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let bars = terminal::init(cli.global.progress, cli.global.log_format, cli.global.level());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Error::unavailable("start the runtime", error)),
     };
@@ -47,6 +48,21 @@ fn main() -> ExitCode {
     // A thread of librdkafka or of the pool may still wait for something that no longer matters.
     runtime.shutdown_background();
     code
+}
+
+/// Where a thread is refused, tokio panics, and unwinding waits for ever for the threads that it has: so the panic ends the process.
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "nothing has begun")]
+fn runtime() -> std::io::Result<Runtime> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        let advice = Advice { what: panic.payload_as_str().unwrap_or_default().to_owned(), hint: THREADS_HINT.into() };
+        let error = Error::unavailable("start the threads of the program", advice);
+        failed(&error);
+        std::process::exit(error.exit_code().into());
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    std::panic::set_hook(hook);
+    runtime
 }
 
 async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {

@@ -4,9 +4,12 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result, THREADS_HINT};
 
-/// What the work answers, or the panic that ended it (101).
+/// How tokio and the standard library panic where the system refuses them a thread: that is no bug.
+const REFUSED_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
+
+/// What the work answers, or the panic that ended it (101; 75 where it was for want of a thread).
 ///
 /// # Errors
 /// Only that panic.
@@ -16,9 +19,16 @@ pub fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T
     async {
         ended.await.map_err(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Error::broken(format!("a panic: {}", said.unwrap_or("it says nothing")))
+            of_panic(said.unwrap_or("it says nothing"))
         })
     }
+}
+
+fn of_panic(said: &str) -> Error {
+    if REFUSED_THREAD.iter().any(|refused| said.starts_with(refused)) {
+        return Error::unavailable("start a thread", Advice { what: said.to_owned(), hint: THREADS_HINT.into() });
+    }
+    Error::broken(format!("a panic: {said}"))
 }
 
 #[cfg(test)]
@@ -34,5 +44,7 @@ mod tests {
         assert!(said(formatted).1.starts_with("internal error: a panic: assertion `left == right` failed: four"));
         let plain = caught(async { panic!("plain") }).await.unwrap_err();
         assert_eq!(said(plain), (101, "internal error: a panic: plain".to_owned()));
+        let refused = caught(async { panic!("failed to spawn thread: Os {{ code: 11 }}") }).await.unwrap_err();
+        assert_eq!(said(refused), (75, "could not start a thread".to_owned()));
     }
 }

@@ -24,6 +24,7 @@ use crate::source::health::Health;
 use crate::source::pull::{self, Feed};
 use crate::source::security::refusal::{Refusal, is_denial};
 use crate::source::security::{self, Security};
+use crate::source::start::started;
 use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
@@ -118,10 +119,13 @@ impl Kafka {
         let topic_c = CString::new(topic);
         let topic_c =
             topic_c.map_err(|_| Error::setup(format!("topic name {topic:?} holds a NUL"), "`kafka.topic` names the topic"))?;
-        let native = config.create_native_config().map_err(unusable)?;
         let health = Arc::new(Health::default());
-        let consumer = Consumer::new(native, topic_c, Arc::clone(&health), security.login)
-            .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))?;
+        let listening = Arc::clone(&health);
+        let consumer = started(move || {
+            let native = config.create_native_config().map_err(unusable)?;
+            Consumer::new(native, topic_c, listening, security.login)
+                .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))
+        })?;
         Ok(Self {
             topic: topic.to_owned(),
             brokers: brokers.clone(),

@@ -7,6 +7,7 @@ mod health;
 pub mod kafka;
 mod pull;
 mod security;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

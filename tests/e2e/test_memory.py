@@ -1,15 +1,20 @@
 """`limits.memory_limit` as a promise: whole runs under a hard limit of the operating system."""
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from articles import article
+from cluster import READERS
 from readers import Warehouse, duckdb_connection
 from workload import Workload
 
@@ -119,3 +124,24 @@ def test_the_limit_is_a_hard_one():
     program = "held = b'x' * (64 << 20); import time; time.sleep(5)"
     code, _, _ = run_within(32 * MIB, sys.executable, "-c", program)
     assert code == -signal.SIGKILL, "or the test above shows nothing"
+
+
+def test_a_run_that_is_refused_threads_ends_and_says_so(make_job):
+    """Thread stacks are address space; librdkafka and tokio wait for ever where they are refused one."""
+    job = make_job()
+    job.topic.send([article("a", 1)])
+    job.init()
+    told = set()
+    for allowed in range(60, 140, 4):
+        limits = partial(resource.setrlimit, resource.RLIMIT_AS, (allowed * MIB, allowed * MIB))
+        run = subprocess.run(
+            [BIN, "run", job.path], preexec_fn=limits, capture_output=True, text=True, timeout=60
+        )
+        # What ends otherwise was refused memory itself, and says what memory it asked for.
+        assert run.returncode in (0, 75, -signal.SIGABRT, -signal.SIGSEGV, 127), run.stderr
+        told |= set(re.findall("could not start the threads of .*", run.stderr))
+        if run.returncode == 75:
+            assert "hint" in run.stderr, run.stderr
+    assert "could not start the threads of the program" in told
+    subprocess.run([BIN, "run", job.path], check=True, stdout=subprocess.DEVNULL)
+    job.verify(READERS)
