@@ -143,7 +143,7 @@ impl Manifests<'_> {
         }
         for (at, manifest) in live.manifests.iter().enumerate() {
             if let Some(gone) = gone.get(&at) {
-                let rewritten = self.rewrite(manifest, gone).await?;
+                let rewritten = self.rewrite(manifest, &live.contents[at], gone).await?;
                 self.list.push(rewritten);
             } else {
                 self.list.push(manifest.clone());
@@ -242,16 +242,14 @@ impl Manifests<'_> {
                 return Ok(None);
             }
         }
-        let manifests: Vec<_> = bin.iter().zip(loaded).collect();
+        let manifests: Vec<_> = bin.iter().zip(&loaded).collect();
         self.write(&manifests, &Contents::new(), &schema, &spec).await.map(Some)
     }
 
     /// The manifest without `removed`, which it lists as deleted, under its own schema and spec.
-    async fn rewrite(&mut self, manifest: &ManifestFile, removed: &Contents<'_>) -> Result<ManifestFile> {
-        let loaded = self.load(&[manifest]).await?;
-        let (schema, spec) = (Arc::clone(loaded[0].metadata().schema()), loaded[0].metadata().partition_spec().clone());
-        let manifests: Vec<_> = std::iter::once(manifest).zip(loaded).collect();
-        self.write(&manifests, removed, &schema, &spec).await
+    async fn rewrite(&mut self, manifest: &ManifestFile, content: &Manifest, removed: &Contents<'_>) -> Result<ManifestFile> {
+        let (schema, spec) = (Arc::clone(content.metadata().schema()), content.metadata().partition_spec());
+        self.write(&[(manifest, content)], removed, &schema, spec).await
     }
 
     async fn load(&self, manifests: &[&ManifestFile]) -> Result<Vec<Manifest>> {
@@ -267,7 +265,7 @@ impl Manifests<'_> {
     /// One manifest with the live entries of all.
     async fn write(
         &mut self,
-        manifests: &[(&ManifestFile, Manifest)],
+        manifests: &[(&ManifestFile, &Manifest)],
         removed: &Contents<'_>,
         schema: &SchemaRef,
         spec: &PartitionSpec,

@@ -1,6 +1,6 @@
 //! Turns positions to delete into delete files: one live file-scoped delete file, or vector, per data file.
 //!
-//! A new one holds the union with all earlier deletes of its data file; the file-scoped ones that it takes the place of are named
+//! A new one holds the union with all earlier position deletes of its data file; the file-scoped ones that it takes the place of are named
 //! as superseded, to be removed by the same commit.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use iceberg::spec::{DataFile, FormatVersion};
 use roaring::RoaringTreemap;
 
 use crate::error::Result;
-use crate::live::dead::dead_positions;
+use crate::live::dead::deleted_positions;
 use crate::live::files::LiveFiles;
 use crate::write::{FileDeletes, WriteTarget, WrittenFile, write_position_deletes, write_vectors};
 
@@ -32,15 +32,13 @@ pub(crate) async fn write_deletes(
 ) -> Result<DeleteFiles> {
     let mut superseded = Vec::new();
     let mut all: Vec<FileDeletes<'_>> = Vec::with_capacity(dead.len() + own_dead.len());
-    for (&data, positions) in dead {
-        let before = live.deletes_of(data);
-        let mut union = positions.clone();
-        if !before.is_empty() {
-            union |= dead_positions(live, data, &target.store).await?;
-        }
-        superseded.extend(before.file_scoped.iter().chain(&before.vector).copied());
+    let touched: Vec<usize> = dead.keys().copied().collect();
+    let earlier: Vec<_> = touched.iter().map(|&data| live.deletes_of(data)).collect();
+    let before = deleted_positions(live, &touched, &earlier, &target.store).await?;
+    for (((&data, positions), earlier), before) in dead.iter().zip(&earlier).zip(before) {
+        superseded.extend(earlier.file_scoped.iter().chain(&earlier.vector).copied());
         let file = &live.data[data];
-        all.push(FileDeletes { data_file: file.file(), spec_id: file.spec_id, positions: union });
+        all.push(FileDeletes { data_file: file.file(), spec_id: file.spec_id, positions: positions | before });
     }
     let default_spec = target.metadata.default_partition_spec_id();
     for (ordinal, positions) in own_dead {

@@ -1,10 +1,10 @@
 //! Which rows of live data files are dead: position deletes, deletion vectors and equality deletes together.
 //!
-//! Each delete file is read once per question, however many data files it touches. Never guesses: a delete that cannot be read
+//! Each delete file is read once per question, however many data files it touches; a small one of a single data file, once. Never guesses: a delete that cannot be read
 //! is an error, because its rows would come back to life.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -26,6 +26,9 @@ use crate::storage::Store;
 /// Delete files read at the same time.
 pub(crate) const DELETES_AT_ONCE: usize = 8;
 
+/// Enough for the deletes of some hundred data files.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
 /// First bytes of a deletion vector's bitmap.
 const VECTOR_MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
 
@@ -38,6 +41,25 @@ pub(crate) struct Suspects {
     pub(crate) positions: Option<Vec<u64>>,
 }
 
+/// What delete files of a single data file hold, kept where it is little: who searches the table asks for it, and who writes deletes
+/// asks again.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<(usize, HashMap<usize, RoaringTreemap>)>);
+
+impl Kept {
+    fn get(&self, delete: usize) -> Option<RoaringTreemap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.get(&delete).cloned()
+    }
+
+    fn keep(&self, delete: usize, positions: &RoaringTreemap) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = kept.0 + positions.serialized_size();
+        if held <= KEPT_BYTES_MAX && kept.1.insert(delete, positions.clone()).is_none() {
+            kept.0 = held;
+        }
+    }
+}
+
 /// Positions of all dead rows of a data file.
 pub(crate) async fn dead_positions(live: &LiveFiles, data: usize, store: &Store) -> Result<RoaringTreemap> {
     let dead = dead_among(live, &[Suspects { data, positions: None }], store).await?;
@@ -47,24 +69,42 @@ pub(crate) async fn dead_positions(live: &LiveFiles, data: usize, store: &Store)
 /// Positions of dead rows, one set per element of `suspects`. A set holds every suspect that is dead, and may hold other dead
 /// rows of the file.
 pub(crate) async fn dead_among(live: &LiveFiles, suspects: &[Suspects], store: &Store) -> Result<Vec<RoaringTreemap>> {
-    let deletes: Vec<DeletesOf> = suspects.iter().map(|suspects| live.deletes_of(suspects.data)).collect();
-    let mut dead = vec![RoaringTreemap::new(); suspects.len()];
-    let mut positional: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let data: Vec<usize> = suspects.iter().map(|suspects| suspects.data).collect();
+    let deletes: Vec<DeletesOf> = data.iter().map(|&data| live.deletes_of(data)).collect();
+    let mut dead = deleted_positions(live, &data, &deletes, store).await?;
+    equality::mark(live, suspects, &deletes, store, &mut dead).await?;
+    Ok(dead)
+}
+
+/// Positions that vectors and position-delete files take out, one set per element of `data`, to which the same of `deletes` apply.
+pub(crate) async fn deleted_positions(
+    live: &LiveFiles,
+    data: &[usize],
+    deletes: &[DeletesOf],
+    store: &Store,
+) -> Result<Vec<RoaringTreemap>> {
+    let mut dead = vec![RoaringTreemap::new(); data.len()];
+    let mut touched: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, of) in deletes.iter().enumerate() {
         for &delete in of.vector.iter().chain(&of.file_scoped).chain(&of.partition_scoped) {
-            positional.entry(delete).or_default().push(at);
+            touched.entry(delete).or_default().push(at);
         }
     }
-    let reads = positional.into_iter().map(|(delete, touches)| {
-        let delete = &live.deletes[delete];
-        async move {
-            if delete.kind == DeleteKind::Vector {
-                let positions = read_vector(delete, store).await?;
-                return Ok::<_, Error>(touches.into_iter().map(|at| (at, positions.clone())).collect::<Vec<_>>());
-            }
-            let paths = touches.iter().map(|&at| (live.data[suspects[at].data].file().file_path(), at)).collect();
-            read_positions(live, delete, &paths, store).await
+    let reads = touched.into_iter().map(|(index, touches)| async move {
+        let delete = &live.deletes[index];
+        if delete.kind == DeleteKind::PartitionScoped {
+            let paths = touches.iter().map(|&at| (live.data[data[at]].file().file_path(), at)).collect();
+            return read_positions(live, delete, &paths, store).await;
         }
+        let positions = match live.kept.get(index) {
+            Some(positions) => positions,
+            None => {
+                let positions = read_of_one(live, delete, data[touches[0]], store).await?;
+                live.kept.keep(index, &positions);
+                positions
+            }
+        };
+        Ok::<_, Error>(touches.into_iter().map(|at| (at, positions.clone())).collect())
     });
     let mut reads = stream::iter(reads).buffer_unordered(DELETES_AT_ONCE);
     while let Some(found) = reads.try_next().await? {
@@ -73,8 +113,17 @@ pub(crate) async fn dead_among(live: &LiveFiles, suspects: &[Suspects], store: &
         }
     }
     drop(reads);
-    equality::mark(live, suspects, &deletes, store, &mut dead).await?;
     Ok(dead)
+}
+
+/// Positions that a vector, or a position-delete file of one data file, holds of it.
+async fn read_of_one(live: &LiveFiles, delete: &LiveDelete, data: usize, store: &Store) -> Result<RoaringTreemap> {
+    if delete.kind == DeleteKind::Vector {
+        return read_vector(delete, store).await;
+    }
+    let paths = HashMap::from([(live.data[data].file().file_path(), 0)]);
+    let found = read_positions(live, delete, &paths, store).await?;
+    Ok(found.into_iter().next().map(|(_, positions)| positions).unwrap_or_default())
 }
 
 /// Positions that a position-delete file holds, by suspect.
@@ -102,7 +151,7 @@ async fn read_positions(
         None => Columns::of(vec![Arc::new(position), Arc::new(path)])?,
     };
     let mut found: HashMap<usize, RoaringTreemap> = HashMap::new();
-    let mut reader = FileReader::open(live, file, delete.spec_id, store).await?;
+    let mut reader = FileReader::open_deletes(live, delete, store).await?;
     let mut rows = reader.read(&columns, Rows::All).await?;
     while let Some(batch) = rows.next().await? {
         let positions = batch.column(0).as_primitive::<Int64Type>().values();

@@ -153,7 +153,7 @@ impl Held {
     ) -> Result<Vec<(usize, u64)>> {
         let applies: Vec<bool> = deletes.iter().map(|of| of.equality.binary_search(&delete).is_ok()).collect();
         let delete = &live.deletes[delete];
-        let mut reader = FileReader::open(live, delete.file(), delete.spec_id, store).await?;
+        let mut reader = FileReader::open_deletes(live, delete, store).await?;
         let mut stream = reader.read(&values.columns, Rows::All).await?;
         let mut matched = Vec::new();
         while let Some(batch) = stream.next().await? {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, ManifestContentType, ManifestEntryRef,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, Manifest, ManifestContentType, ManifestEntryRef,
     ManifestFile, ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata, TableMetadataRef,
 };
 
 use crate::error::{Doing, Error, Result};
+use crate::live::dead::Kept;
 use crate::storage::Store;
 
 /// Manifests read at the same time: enough to hide the latency of an object store.
@@ -25,10 +26,14 @@ pub(crate) struct LiveFiles {
     pub(crate) metadata: TableMetadataRef,
     /// Manifests with live entries, as the manifest list has them and in its order.
     pub(crate) manifests: Vec<ManifestFile>,
+    /// What they hold, in the same order.
+    pub(crate) contents: Vec<Manifest>,
     /// Live data files, in the order of their manifests.
     pub(crate) data: Vec<LiveData>,
     /// Live delete files and vectors, in the order of their manifests.
     pub(crate) deletes: Vec<LiveDelete>,
+    /// What delete files held that were read before.
+    pub(crate) kept: Kept,
     /// Names to field ids for files without ids (`schema.name-mapping.default`).
     pub(crate) names: Option<NameMapping>,
     index: DeleteIndex,
@@ -127,8 +132,10 @@ impl LiveFiles {
         let mut live = Self {
             metadata: Arc::clone(metadata),
             manifests: Vec::new(),
+            contents: Vec::new(),
             data: Vec::new(),
             deletes: Vec::new(),
+            kept: Kept::default(),
             names: names(metadata)?,
             index: DeleteIndex::default(),
         };
@@ -146,7 +153,7 @@ impl LiveFiles {
         }))
         .buffered(MANIFESTS_AT_ONCE);
         while let Some((file, manifest)) = loads.try_next().await? {
-            live.add_manifest(file, manifest.into_parts().0)?;
+            live.add_manifest(file, manifest)?;
         }
         drop(loads);
         live.index_deletes()?;
@@ -187,12 +194,12 @@ impl LiveFiles {
         file_scoped.chain(self.index.vectors.get(path)).copied().collect()
     }
 
-    fn add_manifest(&mut self, file: ManifestFile, entries: Vec<ManifestEntryRef>) -> Result<()> {
+    fn add_manifest(&mut self, file: ManifestFile, content: Manifest) -> Result<()> {
         let manifest = self.manifests.len();
         let spec_id = file.partition_spec_id;
-        let entries: Vec<_> = entries.into_iter().filter(|entry| entry.is_alive()).collect();
+        let entries: Vec<_> = content.entries().iter().filter(|entry| entry.is_alive()).collect();
         let mut next_row_id = file.first_row_id.map(i64::try_from).transpose().doing(|| row_ids(&file))?;
-        for entry in &entries {
+        for entry in entries {
             let path = entry.file_path();
             let sequence_number =
                 entry.sequence_number.ok_or_else(|| unusable(&file, &format!("`{path}` has no sequence number")))?;
@@ -214,6 +221,7 @@ impl LiveFiles {
             self.data.push(data);
         }
         self.manifests.push(file);
+        self.contents.push(content);
         Ok(())
     }
 

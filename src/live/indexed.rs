@@ -9,14 +9,19 @@ use iceberg::spec::NestedFieldRef;
 
 use crate::error::Result;
 use crate::index::{self, Header, Probes};
-use crate::live::rows::FileReader;
+use crate::live::rows::{FileReader, WHOLE_BYTES};
 
 /// Blocks this close to each other are read as one: what lies between costs less than another read.
 const GAP_BYTES: u64 = 32 << 10;
 
-/// Bytes that a directory takes, for a file's first request: 18 bits a row.
-pub(super) fn directory_bytes(rows: u64) -> usize {
-    usize::try_from(rows / 4 * 9).unwrap_or(usize::MAX)
+/// A row's place in an index with a version column or two.
+const ROW_BYTES: u64 = 20;
+
+/// Bytes of an index for a file's first request: a small one whole, else the directory, 18 bits a row.
+pub(super) fn first_bytes(rows: u64) -> usize {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let whole = bytes(rows.saturating_mul(ROW_BYTES));
+    if whole <= WHOLE_BYTES { whole } else { bytes(rows / 4 * 9) }
 }
 
 /// Rows of a file that have one of the batch's ids, dead ones included.

@@ -20,7 +20,7 @@ use crate::keys::{KeyCodec, KeyMap, Version, VersionCodec};
 use crate::live::adapt::Columns;
 use crate::live::dead::{Suspects, dead_among};
 use crate::live::files::{LiveData, LiveFiles};
-use crate::live::indexed::{self, directory_bytes};
+use crate::live::indexed::{self, first_bytes};
 use crate::live::prune::{IdColumns, decode, reaches};
 use crate::live::rows::{FileReader, Rows};
 use crate::storage::Store;
@@ -281,7 +281,7 @@ async fn search_all(
 /// Searches one file: by its key index, or by reading its id columns, the way that always works.
 async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store: &Store) -> Result<Hits> {
     let file = &live.data[data];
-    let more = ids.probes.as_ref().map_or(0, |_| directory_bytes(file.file().record_count()));
+    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(file.file().record_count()));
     let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
     let by_index = match &ids.probes {
         Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes).await?,

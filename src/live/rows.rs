@@ -25,11 +25,14 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 
 use crate::error::{Doing, Error, Result};
 use crate::live::adapt::{Columns, Projection, id_of, with_field_ids};
-use crate::live::files::LiveFiles;
+use crate::live::files::{LiveDelete, LiveFiles};
 use crate::storage::{Store, failed};
 
 /// Fetched from a file's end at first: most footers fit, which saves a request.
 const FOOTER_BYTES: usize = 64 << 10;
+
+/// What is small is fetched with the footer whole: on an object store a request costs more than a megabyte.
+pub(super) const WHOLE_BYTES: usize = 1 << 20;
 
 /// Rows decoded at a time: small enough that the columns of an id stay in the second-level cache.
 const BATCH_ROWS: usize = 8_192;
@@ -90,6 +93,14 @@ impl FileReader {
         let fields = with_field_ids(footer.schema().fields(), live.names.as_ref(), live.metadata.current_schema().as_struct());
         let partition = identity_values(live, file, spec_id);
         Ok(Self { location: file.file_path().into(), source, footer, fields, partition, pages: false })
+    }
+
+    /// The same of a delete file, which is read to its end: a small one in one request.
+    pub(crate) async fn open_deletes(live: &LiveFiles, delete: &LiveDelete, store: &Store) -> Result<Self> {
+        let file = delete.file();
+        let size = usize::try_from(file.file_size_in_bytes()).unwrap_or(usize::MAX);
+        let more = if size <= WHOLE_BYTES { size } else { 0 };
+        Self::open_with(live, file, delete.spec_id, store, more).await
     }
 
     /// Path of the file, as its manifest has it.
@@ -231,7 +242,6 @@ fn options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
-/// Fetches the file's last `hint` bytes, which hold the footer of most files, and keeps them.
 /// Why a footer could not be read. A file that is shorter than it was answers like a store in trouble; its size tells them apart.
 async fn no_footer(file: &DataFile, store: &Store, error: ParquetError) -> Error {
     let doing = || format!("read the footer of `{}`", file.file_path());
@@ -244,6 +254,7 @@ async fn no_footer(file: &DataFile, store: &Store, error: ParquetError) -> Error
     }
 }
 
+/// Fetches the file's last `hint` bytes, which hold the footer of most files, and keeps them.
 async fn load_footer(source: &mut Source, hint: usize) -> ParquetResult<ArrowReaderMetadata> {
     let start = source.size.saturating_sub(u64::try_from(hint).unwrap_or(u64::MAX));
     source.end = Some((start, source.get_bytes(start..source.size).await?));

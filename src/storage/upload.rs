@@ -16,14 +16,21 @@ const PART_BYTES: usize = 8 << 20;
 /// Parts on their way at once; the next one waits.
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
+/// What an encoder hands over at once, at most: so much more is held than the bound says.
+const BLOCK_BYTES: usize = 2 << 20;
+
 /// A file being written. Without [`Upload::finish`] there is no file; dropping it takes back what it can.
 #[derive(Debug)]
 pub(crate) struct Upload {
     location: String,
     client: Arc<dyn ObjectStore>,
     path: Path,
+    /// The part that is being filled.
     pending: Vec<Bytes>,
     pending_bytes: usize,
+    /// Parts that are full, until the file is known to be larger than `whole_max`.
+    full: Vec<PutPayload>,
+    whole_max: usize,
     written: u64,
     parts: Option<Box<dyn MultipartUpload>>,
     in_flight: JoinSet<object_store::Result<()>>,
@@ -39,12 +46,25 @@ impl Upload {
             path,
             pending: Vec::new(),
             pending_bytes: 0,
+            full: Vec::new(),
+            whole_max: PART_BYTES,
             written: 0,
             parts: None,
             in_flight: JoinSet::new(),
             finished: false,
             store,
         }
+    }
+
+    /// Holds a file of up to so many bytes back until its end, for one request instead of several; rounded down to whole parts.
+    pub(crate) fn whole_up_to(mut self, bytes: usize) -> Self {
+        self.whole_max = bytes.max(PART_BYTES) / PART_BYTES * PART_BYTES;
+        self
+    }
+
+    /// What it may hold back before it sends anything.
+    pub(crate) fn held_max(&self) -> usize {
+        self.whole_max + BLOCK_BYTES
     }
 
     /// Takes the next bytes; waits while too many parts are on their way.
@@ -58,7 +78,7 @@ impl Upload {
             self.pending_bytes += next.len();
             self.pending.push(next);
             if self.pending_bytes == PART_BYTES {
-                self.send_part().await?;
+                self.end_part().await?;
             }
         }
         Ok(())
@@ -71,14 +91,15 @@ impl Upload {
         }
         self.finished = true;
         if self.parts.is_none() {
-            // A file of one part needs one request.
-            let content = PutPayload::from_iter(self.pending.drain(..));
+            let full = self.full.drain(..).flatten();
+            let content = PutPayload::from_iter(full.chain(self.pending.drain(..)));
             let written = self.client.put_opts(&self.path, content, PutMode::Create.into()).await;
             written.map_err(|e| self.failed(e))?;
             return Ok(self.written);
         }
         if self.pending_bytes > 0 {
-            self.send_part().await?;
+            let last = self.take_pending();
+            self.send(last).await?;
         }
         while !self.in_flight.is_empty() {
             self.join_part().await?;
@@ -90,17 +111,32 @@ impl Upload {
         Ok(self.written)
     }
 
-    async fn send_part(&mut self) -> Result<()> {
+    fn take_pending(&mut self) -> PutPayload {
+        self.pending_bytes = 0;
+        PutPayload::from_iter(self.pending.drain(..))
+    }
+
+    async fn end_part(&mut self) -> Result<()> {
+        let part = self.take_pending();
+        self.full.push(part);
         if self.parts.is_none() {
+            if self.full.len() * PART_BYTES < self.whole_max {
+                return Ok(());
+            }
             let begun = self.client.put_multipart(&self.path).await;
             self.parts = Some(begun.map_err(|e| self.failed(e))?);
         }
+        for part in std::mem::take(&mut self.full) {
+            self.send(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, part: PutPayload) -> Result<()> {
         while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
             self.join_part().await?;
         }
-        let part = PutPayload::from_iter(self.pending.drain(..));
-        self.pending_bytes = 0;
-        let parts = self.parts.as_mut().expect("begun above");
+        let parts = self.parts.as_mut().expect("an upload in parts has begun");
         self.in_flight.spawn(parts.put_part(part));
         Ok(())
     }

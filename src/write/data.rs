@@ -34,8 +34,8 @@ use crate::write::sort::Sorter;
 const SLICE_ROWS: usize = 8_192;
 /// Small partitions that one thread encodes between two looks.
 const FILES_PER_LANE: usize = 16;
-/// What an upload may hold back before it sends a part.
-const UPLOAD_BYTES: usize = 10 << 20;
+/// A file up to this is written by one request where memory allows: most increments are.
+const WHOLE_FILE_BYTES: usize = 32 << 20;
 /// Page buffers and dictionaries of a column before its first value.
 const COLUMN_BYTES: usize = 8 << 10;
 /// Below this a row group is not worth ending: a finished file frees more.
@@ -275,7 +275,9 @@ impl DataWriter {
         let columns = if lineage { &self.lineage } else { &self.plain };
         let index = self.target.index.as_ref().map(|spec| Builder::new(spec, &location, &columns.arrow)).transpose()?;
         let encoder = Encoder::new(columns, self.settings.data_writer(&columns.parquet), index)?;
-        let upload = self.target.store.writer(&location)?;
+        // Many files at once would hold too much back.
+        let whole = if self.open.is_empty() { WHOLE_FILE_BYTES.min(self.target.memory_max / 4) } else { 0 };
+        let upload = self.target.store.writer(&location)?.whole_up_to(whole);
         let ordinal = self.started;
         self.started += 1;
         Ok(OpenFile {
@@ -359,7 +361,7 @@ impl OpenFile {
         }
         self.held = self.encoder.memory()
             + self.encoder.index_memory()
-            + self.uploaded.min(UPLOAD_BYTES)
+            + self.uploaded.min(self.upload.held_max())
             + self.encoder.columns() * COLUMN_BYTES;
         Ok(())
     }

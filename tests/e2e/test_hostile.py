@@ -9,6 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from articles import article, broken
+from cluster import READERS
 from confluent_kafka import Producer
 from readers import read
 
@@ -120,6 +121,17 @@ def test_a_record_is_rejected_or_taken_exactly(make_job):
 MEGABYTES_100 = 100_000_000
 
 
+def drained(job, directory):
+    """The run's counts of records, and its peak of memory in MiB."""
+    account = directory / "account.json"
+    command = [BIN, "run", job.path, "--output", "json", "--drain"]
+    measured = [sys.executable, "-S", SCRIPTS / "rusage.py", account, *command]
+    done = subprocess.run(measured, capture_output=True, text=True, check=True)
+    used = json.loads(account.read_text())
+    assert used["code"] == 0, done.stderr
+    return json.loads(done.stdout)["records"], used["peak_rss_mib"]
+
+
 def test_records_of_100_mb_pass_in_bounded_memory(make_job, broker, tmp_path):
     topic = broker.topic(max_message_bytes=MEGABYTES_100 + 1_000)
     job = make_job(
@@ -146,32 +158,33 @@ def test_records_of_100_mb_pass_in_bounded_memory(make_job, broker, tmp_path):
             topic.produce(value, producer=producer)
             topic.flush(producer)
 
-    def peak():
-        account = tmp_path / "account.json"
-        command = [
-            sys.executable,
-            "-S",
-            SCRIPTS / "rusage.py",
-            account,
-            BIN,
-            "run",
-            job.path,
-            "--output",
-            "json",
-            "--drain",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        used = json.loads(account.read_text())
-        assert used["code"] == 0, done.stderr
-        return json.loads(done.stdout)["records"], used["peak_rss_mib"]
-
     send("whole", 1)
-    records, few = peak()
+    records, few = drained(job, tmp_path)
     assert records["inserted"] == 1
     send("broken", 3)
-    records, many = peak()
+    records, many = drained(job, tmp_path)
     assert records["rejected"] == 3
     # A record is held in several forms at once: as it was fetched, as it is read, as it is written.
     assert max(few, many) < 1_300, f"{few} MiB for one record, {many} MiB for three"
     table = job.warehouse.table(job.table).scan(selected_fields=("id",)).to_arrow()
     assert table.num_rows == 1
+
+
+def test_a_record_of_a_million_fields_passes_in_bounded_memory(make_job, broker, tmp_path):
+    """Fields that no column takes, before and after those that one does; and within one."""
+    topic = broker.topic(max_message_bytes=40_000_000)
+    job = make_job(topic, sections={"limits": {"memory_limit": "64 MiB"}})
+    job.init()
+    large = Producer({"bootstrap.servers": broker.bootstrap, "message.max.bytes": 40_000_000, "log_level": 2})
+    for number in range(3):
+        many = {f"field {n}": n for n in range(500_000)}
+        more = {f"another {n}": None for n in range(500_000)}
+        topic.produce(many | article(f"flat {number}", number) | more, producer=large)
+        topic.produce(article(f"nested {number}", number) | {"extra": many | more}, producer=large)
+        topic.flush(large)
+    records, peak = drained(job, tmp_path)
+    assert records["inserted"] == 6
+    # Six times a record of 25 MB, as in the test above; a tree of its fields would take a gigabyte.
+    print("peak:", peak, "MiB")
+    assert peak < 400, f"{peak} MiB"
+    job.verify(READERS)
