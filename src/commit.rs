@@ -90,7 +90,7 @@ pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
         TableUpdate::AddSnapshot { snapshot },
         TableUpdate::SetSnapshotRef {
             ref_name: draft.branch.to_owned(),
-            reference: SnapshotReference::new(draft.snapshot_id, retention(&draft)),
+            reference: SnapshotReference::new(draft.snapshot_id, retention(&draft)?),
         },
     ];
     updates.extend(draft.updates.iter().cloned());
@@ -99,9 +99,9 @@ pub(crate) async fn prepare(draft: Draft<'_>) -> Result<Prepared> {
 }
 
 /// A branch keeps the retention that it has.
-fn retention(draft: &Draft<'_>) -> SnapshotRetention {
+fn retention(draft: &Draft<'_>) -> Result<SnapshotRetention> {
     let none = || SnapshotRetention::branch(None, None, None);
-    reference(&draft.base.metadata, draft.branch).map_or_else(none, |reference| reference.retention)
+    Ok(reference(&draft.base.metadata, draft.branch)?.map_or_else(none, |reference| reference.retention))
 }
 
 async fn write_list(draft: &Draft<'_>, location: &str, list: Vec<ManifestFile>, sequence_number: i64) -> Result<Option<u64>> {

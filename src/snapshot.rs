@@ -8,6 +8,7 @@ use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, Operation, SnapshotReference, Summary, TableMetadata,
 };
 use iceberg::{TableRequirement, TableUpdate};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -66,10 +67,19 @@ pub(crate) fn snapshot_id(run: Uuid, purpose: &str, after: i64, attempt: u32) ->
     i64::from_be_bytes(bytes) & ((1 << f64::MANTISSA_DIGITS) - 1)
 }
 
+/// What of a table's metadata names snapshots; the rest is not taken apart.
+#[derive(Deserialize)]
+struct References {
+    #[serde(default)]
+    refs: HashMap<String, SnapshotReference>,
+}
+
 /// A branch or tag of the table. The crate shows them only through their serialized form.
-pub(crate) fn reference(metadata: &TableMetadata, name: &str) -> Option<SnapshotReference> {
-    let json = serde_json::to_value(metadata).ok()?;
-    serde_json::from_value(json["refs"][name].clone()).ok()
+pub(crate) fn reference(metadata: &TableMetadata, name: &str) -> Result<Option<SnapshotReference>> {
+    let broken = |error: serde_json::Error| Error::broken(format!("read the branches of loaded metadata: {error}"));
+    let json = serde_json::to_vec(metadata).map_err(broken)?;
+    let mut known: References = serde_json::from_slice(&json).map_err(broken)?;
+    Ok(known.refs.remove(name))
 }
 
 /// What must still hold: the table, the branch head, the schema and the spec are those that the draft was made for.

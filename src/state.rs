@@ -122,7 +122,7 @@ fn head(table: &LoadedTable, branch: &str) -> Result<Option<SnapshotRef>> {
         ));
     }
     // A commit to a tag would turn it into a branch, and what it was kept for would be gone.
-    if head.is_some() && reference(&table.metadata, branch).is_some_and(|reference| !reference.is_branch()) {
+    if head.is_some() && reference(&table.metadata, branch)?.is_some_and(|reference| !reference.is_branch()) {
         return Err(Error::setup(
             format!("`{branch}` is a tag of table `{}`, and `table.branch` must name a branch", table.ident),
             "a tag stays at its snapshot; name a branch, as made by Spark's `ALTER TABLE ... CREATE BRANCH`",

@@ -321,7 +321,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
     /// Takes the new head as base and searches the ids in it.
     async fn rebase(&mut self, table: LoadedTable) -> Result<Arc<LiveFiles>> {
         let branch = &self.job.config.table.branch;
-        let live = Arc::new(LiveFiles::load(&table.metadata, table.metadata.snapshot_for_ref(branch), self.job.store).await?);
+        let live = self.job.live_files(&table.metadata, table.metadata.snapshot_for_ref(branch)).await?;
         if let (Some(dedupe), Mode::Merge(config)) = (&mut self.collected.dedupe, &self.job.config.mode) {
             self.job.observer.phase(Phase::Match);
             let columns = MergeColumns::of_table(config, &table, Vec::new())?;
@@ -376,7 +376,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 delete_files: count(tried.files.deletes.len()),
                 rewritten_files: count(tried.files.removed.len()),
                 carried_rows: tried.files.carried_rows,
-                table_files: count(live.data.len()),
+                table_files: live.data_files(),
                 files_searched: self.collected.searched.files,
                 files_indexed: self.collected.searched.indexed,
                 search_bytes: self.collected.searched.bytes,

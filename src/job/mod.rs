@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use iceberg::spec::{SnapshotRef, TableMetadataRef};
 use iceberg::{NamespaceIdent, TableIdent};
 use uuid::Uuid;
 
@@ -248,10 +249,19 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         load_table(self.catalog, self.config).await
     }
 
+    /// The head's files; in append mode, which searches nothing, only its manifest list.
+    async fn live_files(&self, metadata: &TableMetadataRef, head: Option<&SnapshotRef>) -> Result<Arc<LiveFiles>> {
+        let live = match &self.config.mode {
+            Mode::Merge(_) => LiveFiles::load(metadata, head, self.store).await,
+            Mode::Append { .. } => LiveFiles::listed(metadata, head, self.store).await,
+        };
+        live.map(Arc::new)
+    }
+
     async fn collect_and_commit(&self, names: &FileNames, pulled: Pulled, ended: &mut Ended) -> Result<Option<BatchEnd>> {
         let began_ms = (self.run.now_ms)();
         let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
-        let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
+        let live = self.live_files(&pulled.table.metadata, pulled.state.head.as_ref()).await?;
         let door = self.rejects(&pulled.table, rejects_ident(self.config), &names);
         let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {

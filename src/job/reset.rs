@@ -206,7 +206,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             snapshot_id,
             summary: summary.clone().into_iter().collect(),
         };
-        let live = LiveFiles::load(&table.metadata, table.metadata.snapshot_for_ref(branch), self.store).await?;
+        let live = LiveFiles::listed(&table.metadata, table.metadata.snapshot_for_ref(branch), self.store).await?;
         let prepared = prepare(Draft {
             base: table,
             live: &live,

@@ -4,6 +4,7 @@
 //! is an error, because its rows would come back to life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::AsArray;
@@ -90,21 +91,24 @@ pub(crate) async fn deleted_positions(
             touched.entry(delete).or_default().push(at);
         }
     }
-    let reads = touched.into_iter().map(|(index, touches)| async move {
-        let delete = &live.deletes[index];
-        if delete.kind == DeleteKind::PartitionScoped {
-            let paths = touches.iter().map(|&at| (live.data[data[at]].file().file_path(), at)).collect();
-            return read_positions(live, delete, &paths, store).await;
+    let mut files: BTreeMap<&str, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    for (delete, touches) in touched {
+        if let Some(positions) = live.kept.get(delete) {
+            touches.into_iter().for_each(|at| dead[at] |= &positions);
+        } else {
+            // All vectors of a commit are in one file.
+            files.entry(live.deletes[delete].file().file_path()).or_default().push((delete, touches));
         }
-        let positions = match live.kept.get(index) {
-            Some(positions) => positions,
-            None => {
-                let positions = read_of_one(live, delete, data[touches[0]], store).await?;
-                live.kept.keep(index, &positions);
-                positions
-            }
-        };
-        Ok::<_, Error>(touches.into_iter().map(|at| (at, positions.clone())).collect())
+    }
+    let reads = files.into_values().map(|deletes| async move {
+        if live.deletes[deletes[0].0].kind == DeleteKind::Vector {
+            return read_vectors(live, deletes, store).await;
+        }
+        let mut found = Vec::new();
+        for (delete, touches) in deletes {
+            found.extend(read_positions(live, delete, data, &touches, store).await?);
+        }
+        Ok::<_, Error>(found)
     });
     let mut reads = stream::iter(reads).buffer_unordered(DELETES_AT_ONCE);
     while let Some(found) = reads.try_next().await? {
@@ -116,24 +120,17 @@ pub(crate) async fn deleted_positions(
     Ok(dead)
 }
 
-/// Positions that a vector, or a position-delete file of one data file, holds of it.
-async fn read_of_one(live: &LiveFiles, delete: &LiveDelete, data: usize, store: &Store) -> Result<RoaringTreemap> {
-    if delete.kind == DeleteKind::Vector {
-        return read_vector(delete, store).await;
-    }
-    let paths = HashMap::from([(live.data[data].file().file_path(), 0)]);
-    let found = read_positions(live, delete, &paths, store).await?;
-    Ok(found.into_iter().next().map(|(_, positions)| positions).unwrap_or_default())
-}
-
-/// Positions that a position-delete file holds, by suspect.
+/// Positions that a position-delete file holds, by element of `data`; `touches` are those that it may name.
 async fn read_positions(
     live: &LiveFiles,
-    delete: &LiveDelete,
-    paths: &HashMap<&str, usize>,
+    index: usize,
+    data: &[usize],
+    touches: &[usize],
     store: &Store,
 ) -> Result<Vec<(usize, RoaringTreemap)>> {
+    let delete = &live.deletes[index];
     let file = delete.file();
+    let paths: HashMap<&str, usize> = touches.iter().map(|&at| (live.data[data[at]].file().file_path(), at)).collect();
     let path = NestedField::required(
         RESERVED_FIELD_ID_DELETE_FILE_PATH,
         RESERVED_COL_NAME_DELETE_FILE_PATH,
@@ -178,6 +175,10 @@ async fn read_positions(
             start += run;
         }
     }
+    if delete.kind == DeleteKind::FileScoped {
+        let none = RoaringTreemap::new();
+        live.kept.keep(index, found.values().next().unwrap_or(&none));
+    }
     Ok(found.into_iter().collect())
 }
 
@@ -192,23 +193,40 @@ fn invalid(delete: &LiveDelete, why: &str) -> Error {
     )
 }
 
-/// Reads a deletion vector by the place that its manifest entry gives, and checks everything that it says about itself.
-async fn read_vector(delete: &LiveDelete, store: &Store) -> Result<RoaringTreemap> {
-    let file = delete.file();
+/// Reads deletion vectors of one file by the places that their manifest entries give, and checks everything that they say about
+/// themselves.
+async fn read_vectors(
+    live: &LiveFiles,
+    vectors: Vec<(usize, Vec<usize>)>,
+    store: &Store,
+) -> Result<Vec<(usize, RoaringTreemap)>> {
+    let places = vectors.iter().map(|(index, _)| place(&live.deletes[*index])).collect::<Result<Vec<_>>>()?;
+    let path = live.deletes[vectors[0].0].file().file_path();
+    let read = store.read_ranges(path, &places).await?;
+    let mut found = Vec::new();
+    for ((index, touches), bytes) in vectors.into_iter().zip(read) {
+        let delete = &live.deletes[index];
+        let positions = parse_vector(&bytes).map_err(|why| invalid(delete, &why))?;
+        if positions.len() != delete.file().record_count() {
+            let (holds, says) = (positions.len(), delete.file().record_count());
+            return Err(invalid(delete, &format!("the vector holds {holds} positions, its manifest entry says {says}")));
+        }
+        live.kept.keep(index, &positions);
+        found.extend(touches.into_iter().map(|at| (at, positions.clone())));
+    }
+    Ok(found)
+}
+
+fn place(vector: &LiveDelete) -> Result<Range<u64>> {
+    let file = vector.file();
     if file.key_metadata().is_some() {
         check_readable(file)?;
     }
-    let place = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-    let (Some(start), Some(size)) = (place(file.content_offset()), place(file.content_size_in_bytes())) else {
-        return Err(invalid(delete, "its manifest entry does not say where the vector lies"));
-    };
-    let bytes = store.read_range(file.file_path(), start..start.saturating_add(size)).await?;
-    let positions = parse_vector(&bytes).map_err(|why| invalid(delete, &why))?;
-    if positions.len() != file.record_count() {
-        let (holds, says) = (positions.len(), file.record_count());
-        return Err(invalid(delete, &format!("the vector holds {holds} positions, its manifest entry says {says}")));
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    match (number(file.content_offset()), number(file.content_size_in_bytes())) {
+        (Some(start), Some(size)) => Ok(start..start.saturating_add(size)),
+        _ => Err(invalid(vector, "its manifest entry does not say where the vector lies")),
     }
-    Ok(positions)
 }
 
 /// Length of magic and bitmap (big-endian), magic, bitmap, CRC-32 of magic and bitmap (big-endian).

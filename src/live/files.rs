@@ -95,13 +95,6 @@ pub(crate) struct DeletesOf {
     pub(crate) equality: Vec<usize>,
 }
 
-impl DeletesOf {
-    /// No delete applies.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.vector.is_none() && self.file_scoped.is_empty() && self.partition_scoped.is_empty() && self.equality.is_empty()
-    }
-}
-
 /// Deletes by what selects their data files.
 #[derive(Debug, Default)]
 struct DeleteIndex {
@@ -129,22 +122,9 @@ impl LiveDelete {
 impl LiveFiles {
     /// Reads every manifest of the snapshot; without a snapshot the table is empty.
     pub(crate) async fn load(metadata: &TableMetadataRef, snapshot: Option<&SnapshotRef>, store: &Store) -> Result<Self> {
-        let mut live = Self {
-            metadata: Arc::clone(metadata),
-            manifests: Vec::new(),
-            contents: Vec::new(),
-            data: Vec::new(),
-            deletes: Vec::new(),
-            kept: Kept::default(),
-            names: names(metadata)?,
-            index: DeleteIndex::default(),
-        };
-        let Some(snapshot) = snapshot else { return Ok(live) };
-        // A manifest without live entries has nothing to say here, and is not carried into the next snapshot.
-        let live_entries = |file: &ManifestFile| file.has_added_files() || file.has_existing_files();
-        let manifests = manifest_list(metadata, snapshot, store).await?.into_iter().filter(live_entries);
+        let mut live = Self::listed(metadata, snapshot, store).await?;
         let io = store.file_io();
-        let mut loads = stream::iter(manifests.map(|file| {
+        let mut loads = stream::iter(std::mem::take(&mut live.manifests).into_iter().map(|file| {
             let io = io.clone();
             async move {
                 let manifest = file.load_manifest(&io).await.doing(|| format!("read the manifest `{}`", file.manifest_path))?;
@@ -158,6 +138,32 @@ impl LiveFiles {
         drop(loads);
         live.index_deletes()?;
         Ok(live)
+    }
+
+    /// Only what the manifest list says, for a commit that searches nothing and takes nothing out: `data` and `deletes` stay empty.
+    pub(crate) async fn listed(metadata: &TableMetadataRef, snapshot: Option<&SnapshotRef>, store: &Store) -> Result<Self> {
+        let mut manifests = match snapshot {
+            Some(snapshot) => manifest_list(metadata, snapshot, store).await?,
+            None => Vec::new(),
+        };
+        // A manifest without live entries has nothing to say here, and is not carried into the next snapshot.
+        manifests.retain(|file| file.has_added_files() || file.has_existing_files());
+        Ok(Self {
+            metadata: Arc::clone(metadata),
+            manifests,
+            contents: Vec::new(),
+            data: Vec::new(),
+            deletes: Vec::new(),
+            kept: Kept::default(),
+            names: names(metadata)?,
+            index: DeleteIndex::default(),
+        })
+    }
+
+    /// Data files of the snapshot, as its manifest list counts them.
+    pub(crate) fn data_files(&self) -> u64 {
+        let data = self.manifests.iter().filter(|file| file.content == ManifestContentType::Data);
+        data.map(|file| u64::from(file.added_files_count.unwrap_or(0)) + u64::from(file.existing_files_count.unwrap_or(0))).sum()
     }
 
     /// Deletes that apply to a data file, by the spec's rules of sequence number, partition and path.
@@ -379,7 +385,7 @@ mod tests {
         assert_eq!(live.deletes_of(0), both);
         // A position delete may be committed together with its data file, an equality delete never hits its own commit.
         assert_eq!(live.deletes_of(1), DeletesOf { partition_scoped: vec![0], ..DeletesOf::default() });
-        assert!(live.deletes_of(2).is_empty());
+        assert_eq!(live.deletes_of(2), DeletesOf::default());
     }
 
     #[tokio::test]

@@ -161,7 +161,7 @@ impl<C: Catalog> Rejects<'_, C> {
             if now.progress().is_none_or(|newest| (&newest.batch_id, &newest.run_id) != (&of.batch_id, &of.run_id)) {
                 return Ok(());
             }
-            let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
+            let live = LiveFiles::listed(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
             let files = FileSet { data: files.clone(), ..FileSet::default() };
             if self.commit(&table, &live, &files, &done, &format!("rejects-{}-{}", of.epoch, of.batch), attempt).await? {
                 return Ok(());
@@ -177,7 +177,7 @@ impl<C: Catalog> Rejects<'_, C> {
         if self.done(&table)?.is_some_and(|at| at.holds(&done)) {
             return Ok(None);
         }
-        let live = LiveFiles::load(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
+        let live = LiveFiles::listed(&table.metadata, table.metadata.current_snapshot(), self.store).await?;
         let files = FileSet { data: data_files(pending)?, ..FileSet::default() };
         let purpose = format!("rejects-{}-{}-together", of.epoch, of.batch);
         self.prepare(&table, &live, &files, &done, &purpose, attempt).await.map(Some)

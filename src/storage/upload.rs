@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Store, failed, locked};
 use crate::error::{Error, Result};
@@ -15,9 +15,6 @@ const PART_BYTES: usize = 8 << 20;
 
 /// Parts on their way at once; the next one waits.
 const PARTS_IN_FLIGHT_MAX: usize = 4;
-
-/// What an encoder hands over at once, at most: so much more is held than the bound says.
-const BLOCK_BYTES: usize = 2 << 20;
 
 /// A file being written. Without [`Upload::finish`] there is no file; dropping it takes back what it can.
 #[derive(Debug)]
@@ -62,9 +59,18 @@ impl Upload {
         self
     }
 
-    /// What it may hold back before it sends anything.
-    pub(crate) fn held_max(&self) -> usize {
-        self.whole_max + BLOCK_BYTES
+    /// Bytes that it holds: of parts on their way, of those that wait, and of the one that is being filled.
+    pub(crate) fn held(&self) -> usize {
+        self.pending_bytes + (self.full.len() + self.in_flight.len()) * PART_BYTES
+    }
+
+    /// Waits for the parts that are on their way; false if there are none.
+    pub(crate) async fn settle(&mut self) -> Result<bool> {
+        let any = !self.in_flight.is_empty();
+        while !self.in_flight.is_empty() {
+            self.join_part().await?;
+        }
+        Ok(any)
     }
 
     /// Takes the next bytes; waits while too many parts are on their way.
@@ -73,6 +79,9 @@ impl Upload {
             return Err(Error::broken(format!("bytes for `{}` after its end", self.location)));
         }
         self.written += u64::try_from(bytes.len()).expect("a buffer fits into memory");
+        while let Some(arrived) = self.in_flight.try_join_next() {
+            self.arrived(arrived)?;
+        }
         while !bytes.is_empty() {
             let next = bytes.split_to(bytes.len().min(PART_BYTES - self.pending_bytes));
             self.pending_bytes += next.len();
@@ -101,9 +110,7 @@ impl Upload {
             let last = self.take_pending();
             self.send(last).await?;
         }
-        while !self.in_flight.is_empty() {
-            self.join_part().await?;
-        }
+        self.settle().await?;
         let parts = self.parts.as_mut().expect("there are parts");
         let completed = parts.complete().await;
         completed.map_err(|e| self.failed(e))?;
@@ -142,11 +149,13 @@ impl Upload {
     }
 
     async fn join_part(&mut self) -> Result<()> {
-        match self.in_flight.join_next().await {
-            Some(Ok(written)) => written.map_err(|e| self.failed(e)),
-            Some(Err(join)) => Err(Error::broken(format!("writing `{}`: {join}", self.location))),
-            None => Ok(()),
-        }
+        let arrived = self.in_flight.join_next().await;
+        arrived.map_or(Ok(()), |arrived| self.arrived(arrived))
+    }
+
+    fn arrived(&self, part: Result<object_store::Result<()>, JoinError>) -> Result<()> {
+        let written = part.map_err(|join| Error::broken(format!("writing `{}`: {join}", self.location)))?;
+        written.map_err(|e| self.failed(e))
     }
 
     fn failed(&self, error: object_store::Error) -> Error {

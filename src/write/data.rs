@@ -97,7 +97,6 @@ struct OpenFile {
     encoder: Encoder,
     nans: NanCounts,
     upload: Upload,
-    uploaded: usize,
     /// Memory held when it was last looked at: after every write.
     held: usize,
 }
@@ -289,7 +288,6 @@ impl DataWriter {
             encoder,
             nans: NanCounts::new(metadata.current_schema(), &self.settings.modes),
             upload,
-            uploaded: 0,
             held: 0,
         })
     }
@@ -297,6 +295,9 @@ impl DataWriter {
     /// Brings memory below its bound.
     async fn shrink(&mut self) -> Result<()> {
         while self.memory() > self.target.memory_max {
+            if self.settle_one().await? {
+                continue;
+            }
             let largest = self.open.iter().max_by_key(|(_, file)| file.held).map(|(key, _)| key.clone());
             let Some(key) = largest else { return Ok(()) };
             let mut file = self.open.remove(&key).expect("it was just found");
@@ -309,6 +310,17 @@ impl DataWriter {
             }
         }
         Ok(())
+    }
+
+    /// Waits for parts of one file that are on their way to storage: sooner than to end a file that could grow.
+    async fn settle_one(&mut self) -> Result<bool> {
+        for file in self.open.values_mut() {
+            if file.upload.settle().await? {
+                file.look();
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn finish_all(&mut self) -> Result<()> {
@@ -356,14 +368,16 @@ impl OpenFile {
     /// Hands to the upload what was encoded.
     async fn drain(&mut self) -> Result<()> {
         for block in self.encoder.take_blocks() {
-            self.uploaded += block.len();
             self.upload.write(block).await?;
         }
-        self.held = self.encoder.memory()
-            + self.encoder.index_memory()
-            + self.uploaded.min(self.upload.held_max())
-            + self.encoder.columns() * COLUMN_BYTES;
+        self.look();
         Ok(())
+    }
+
+    /// Takes account of the memory it holds.
+    fn look(&mut self) {
+        let columns = self.encoder.columns() * COLUMN_BYTES;
+        self.held = self.encoder.memory() + self.encoder.index_memory() + self.upload.held() + columns;
     }
 }
 
