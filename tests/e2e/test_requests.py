@@ -1,0 +1,47 @@
+"""Requests to the store: they are the bill on S3, and each waits for an answer."""
+
+import pytest
+from articles import article
+from cluster import go
+
+FILES = 4
+
+
+def requests(report):
+    return sum(report["requests"][kind] for kind in ("get", "put", "delete", "list", "head"))
+
+
+@pytest.mark.parametrize(("version", "each"), [(2, 4), (3, 3)])
+def test_an_increment_asks_ten_times_and_a_few_times_for_each_file_it_touches(make_job, version, each):
+    """Each file: its manifest, its index, the deletes that it has and those that it gets."""
+    job = make_job(partitions=1, sections={"table": {"format_version": version}})
+    job.init()
+    for file in range(FILES):
+        job.topic.send([article(f"{file}/{n}", 1000 * file + n) for n in range(1000)])
+        go(job)
+    # Two increments, since the second meets the deletes of the first, and rows that it wrote.
+    for increment in (1, 2):
+        minute = 5000 * increment
+        job.topic.send(
+            [article(f"{file}/{n}", minute + n) for file in range(FILES) for n in (increment, 500)]
+        )
+        report = go(job)
+    (batch,) = report["batches"]
+    touched = batch["files"]["files_searched"]
+    # Four vectors share a file.
+    assert batch["files"]["delete_files"] == FILES + 1 and batch["records"]["updated"] == 2 * FILES
+    print("requests:", report["requests"], "files touched:", touched)
+    assert touched == FILES + 1 and requests(report) <= 10 + each * touched
+
+
+def test_an_append_does_not_ask_for_the_manifests_of_the_table(make_job):
+    job = make_job(partitions=1, rules={"append": True})
+    job.init()
+    counts = set()
+    for batch in range(4):
+        job.topic.send([article(f"{batch}/{n}", n) for n in range(10)])
+        report = go(job)
+        assert report["batches"][0]["files"]["table_files"] == batch
+        counts.add(report["requests"]["get"])
+    # The metadata, and the manifest list where there is one.
+    assert counts <= {1, 2}, counts
