@@ -22,7 +22,7 @@ from jobs import BIN, job_file
 
 TOPIC = "memory"
 RECORDS = 400_000
-RUN_TIMEOUT_S = 240
+RUN_TIMEOUT_S = 480
 MIB = 1 << 20
 COLUMNS = {
     "id": "string",
@@ -135,7 +135,7 @@ def test_a_run_that_is_refused_threads_ends_and_says_so(make_job):
     for allowed in range(60, 140, 4):
         limits = partial(resource.setrlimit, resource.RLIMIT_AS, (allowed * MIB, allowed * MIB))
         run = subprocess.run(
-            [BIN, "run", job.path], preexec_fn=limits, capture_output=True, text=True, timeout=60
+            [BIN, "run", job.path], preexec_fn=limits, capture_output=True, text=True, timeout=240
         )
         # What ends otherwise was refused memory itself, and says what memory it asked for.
         assert run.returncode in (0, 75, -signal.SIGABRT, -signal.SIGSEGV, 127), run.stderr
