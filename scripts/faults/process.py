@@ -9,7 +9,7 @@ from pathlib import Path
 PHASES = ("plan", "pull", "write", "commit sent", "answer awaited", "rejects append")
 # What lies between the answer to the commit and the rejects append, or the end: offsets are mirrored.
 AFTER = "after"
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 DRAIN = ("run", "--drain")
 
 # Phases of the log. Within `commit` the shim's marks tell manifests from swap, and swap from answer.

@@ -13,7 +13,7 @@ from faults.process import PHASES
 # What a run that met a fault and was not killed by it may say: done, or try again.
 OK, AGAIN = 0, 75
 DAY_S = 86_400
-LEADERS_S = 60
+LEADERS_S = 180
 ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Niue")
 
 KILLS = ("kill-before", "kill-half", "kill-after")
@@ -158,7 +158,7 @@ def broker_out_of_reach(world):
     phase = run.phase()
     random.choice((proxy.cut, proxy.drop, lambda: proxy.cut(refuse=True), lambda: proxy.delay(0.3)))()
     # Now shorter, now longer than the run is ready to wait.
-    time.sleep(random.choice((0.2, 1.0, 4.0)))
+    time.sleep(random.choice((0.2, 1.0, 12.0)))
     proxy.heal()
     expect(run, OK, AGAIN)
     return [phase if alive else None]

@@ -10,7 +10,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 from articles import Feed
-from faults.process import Process
+from faults.process import TIMEOUT_S, Process
 from faults.truth import COLUMNS, compare, derive
 from kafka import Topic
 from leftovers import age, in_use, orphans, own, stored
@@ -86,7 +86,7 @@ class World:
 
     def check_call(self, command, *arguments):
         done = self.job.start(command, *arguments)
-        out, err = done.communicate(timeout=60)
+        out, err = done.communicate(timeout=TIMEOUT_S)
         if done.returncode:
             raise AssertionError(f"{command}: exit {done.returncode}\n{out}{err}")
         return out

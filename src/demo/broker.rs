@@ -41,7 +41,9 @@ impl DemoBroker {
         config.set("bootstrap.servers", cluster.bootstrap_servers());
         config.set("linger.ms", "1"); // a call's records travel together, and the call does not wait for more
         config.set("enable.metrics.push", "false");
-        let producer = config.create().doing(doing)?;
+        let producer: BaseProducer = config.create().doing(doing)?;
+        // What is queued before the producer knows the topic may be overtaken by what comes after.
+        producer.client().fetch_metadata(Some(topic), FLUSH_MAX).doing(doing)?;
         Ok(Self { topic: topic.to_owned(), producer, cluster })
     }
 

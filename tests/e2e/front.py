@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-BACK_TIMEOUT_S = 60
+BACK_TIMEOUT_S = 240
 # What a proxy says for itself.
 OWN_HEADERS = {"connection", "keep-alive", "transfer-encoding"}
 

@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-DELIVERY_TIMEOUT_S = 60
+DELIVERY_TIMEOUT_S = 180
+METADATA_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,18 @@ class Broker:
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
         for future in self.admin.create_topics([new]).values():
             future.result()
+        await_known(self.producer, name, partitions)
         return name
+
+    def configure(self, topic, **config):
+        """Changes settings of a topic."""
+        entries = [
+            ConfigEntry(name.replace("_", "."), str(value), incremental_operation=AlterConfigOpType.SET)
+            for name, value in config.items()
+        ]
+        asked = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for future in self.admin.incremental_alter_configs([asked]).values():
+            future.result()
 
     def delete_records(self, topic, before):
         """What retention does: everything before an offset (partition to offset) is gone."""
@@ -88,9 +108,22 @@ class Broker:
 
     def transactional_producer(self, name):
         settings = {"bootstrap.servers": self.bootstrap, "transactional.id": name}
-        producer = Producer(settings | {"transaction.timeout.ms": 60_000})
+        producer = Producer(settings | {"transaction.timeout.ms": 600_000})
         producer.init_transactions()
         return producer
+
+
+def await_known(producer, topic, partitions):
+    """Waits until the producer knows the topic, with a leader of each of its partitions."""
+    deadline = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        with suppress(KafkaException):
+            found = producer.list_topics(topic, 10).topics[topic]
+            leaders = [partition.leader for partition in found.partitions.values()]
+            if not found.error and len(leaders) >= partitions and min(leaders) >= 0:
+                return
+        assert time.monotonic() < deadline, f"{topic} is not known with its {partitions} partitions"
+        time.sleep(0.1)
 
 
 @dataclass
@@ -102,6 +135,8 @@ class Topic:
     partitions: int
     log: dict = field(default_factory=dict)
     failed: list = field(default_factory=list)
+    # Producers that know the topic: what is queued before one does may be overtaken by what comes after.
+    known: set = field(default_factory=set)
 
     def __post_init__(self):
         self.log = {p: {} for p in range(self.partitions)}
@@ -124,6 +159,9 @@ class Topic:
             )
 
         producer = producer or self.broker.producer
+        if producer not in self.known:
+            await_known(producer, self.name, self.partitions)
+            self.known.add(producer)
         while True:
             try:
                 producer.produce(
@@ -155,10 +193,8 @@ class Topic:
             future.result()
         self.log |= {p: {} for p in range(self.partitions, partitions)}
         self.partitions = partitions
-        deadline = time.monotonic() + 30
-        while len(self.broker.producer.list_topics(self.name, 10).topics[self.name].partitions) < partitions:
-            assert time.monotonic() < deadline, f"{self.name} has not grown"
-            time.sleep(0.1)
+        await_known(self.broker.producer, self.name, partitions)
+        self.known = {self.broker.producer}
 
     def forget(self, records):
         """Takes records out of the expected log: their transaction was aborted."""
@@ -182,7 +218,7 @@ class Topic:
     def ends(self, isolation=IsolationLevel.READ_UNCOMMITTED):
         """Partition to high watermark, or to the last stable offset under READ_COMMITTED."""
         asked = {TopicPartition(self.name, p): OffsetSpec.latest() for p in range(self.partitions)}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
         ends = {}
         # A leader that was lost while it was asked is answered for with an offset that is none. The client is
         # new each time: an old one may not know for minutes of partitions that were added.
@@ -201,7 +237,7 @@ class Topic:
         found, at_end = set(), set()
         try:
             while len(at_end) < self.partitions:
-                message = consumer.poll(30)
+                message = consumer.poll(METADATA_TIMEOUT_S)
                 assert message is not None, "the oracle's consumer stalled"
                 if message.error():
                     at_end.add(message.partition())
@@ -211,7 +247,7 @@ class Topic:
         finally:
             consumer.close()
 
-    def await_compaction(self, at_most, timeout_s=60):
+    def await_compaction(self, at_most, timeout_s=180):
         """Waits until no more than so many records survive, and forgets the others."""
         deadline = time.monotonic() + timeout_s
         while len(found := self.survivors()) > at_most:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "servers"
-TIMEOUT_S = 200
+TIMEOUT_S = 400
 
 
 class Server:

@@ -22,8 +22,8 @@ from jobs import Job
 # A job must get along with tokens that end sooner than its runs.
 TOKEN_LIFETIME_S = 30
 # Of a client that gives a held request up, in milliseconds.
-PATIENCE_MS = 2000
-HELD_MAX_S = 60
+PATIENCE_MS = 4000
+HELD_MAX_S = 240
 
 
 class RestWarehouse(Warehouse):

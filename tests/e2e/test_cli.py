@@ -23,7 +23,7 @@ def test_status_tells_of_rejects_that_a_killed_run_left_open(make_job):
     job = make_job()
     job.init()
     job.topic.send([article("a", 1), b"broken", b"too"])
-    assert job.run_until_killed("rejects").code != 0
+    job.run_that_dies("rejects * * 1 kill-before")
     assert job.call("status", "--output", "json").report["rejects_open"] == 2
     assert "open        2 rejects to append; the next run does it" in job.call("status").stdout
     job.run(outcome="nothing_new")

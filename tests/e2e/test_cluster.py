@@ -206,10 +206,13 @@ def test_a_broker_that_comes_back_in_time_and_one_that_does_not(cluster, make_jo
 def test_a_damaged_batch_is_refused_until_it_is_whole_again(cluster, make_job):
     topic = cluster.topic_on([3], [3], [2])
     job = make_job(topic)
+    # Nothing but `flush` ends a batch, however slowly its records come.
+    producer = cluster.new_producer(linger_ms=60_000)
     for n in range(3):
-        # A batch each.
-        topic.send([article(f"a{n}{i}", n) for i in range(10)])
-        topic.send([article(f"b{n}{i}", n) for i in range(10)], partition=1)
+        for partition, kind in enumerate("ab"):
+            for i in range(10):
+                topic.produce(article(f"{kind}{n}{i}", n), partition=partition, producer=producer)
+            topic.flush(producer)
     topic.send([article("c", 1)], partition=2)
     (segment,) = cluster.data(3).glob(f"{topic.name}-1/*.log")
 

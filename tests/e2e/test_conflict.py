@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from articles import Feed, article
 from confluent_kafka import Consumer, TopicPartition
 from test_spark import as_stored, call
 
-from jobs import delete_files, finish, phase_of
+from jobs import RUN_TIMEOUT_S, delete_files, finish, phase_of
 
 VERSIONS = pytest.mark.parametrize("version", [2, 3])
 MODES = pytest.mark.parametrize("mode", ["merge-on-read", "copy-on-write"])
@@ -36,13 +37,25 @@ def beside(job, change, *command):
                 break
         else:
             raise AssertionError(f"the run never came to its commit: {process.stdout.read()}")
-        process.send_signal(signal.SIGSTOP)
+        stop(process)
         lock.execute("ROLLBACK")
     change()
     process.send_signal(signal.SIGCONT)
     run = finish(process)
     assert run.code == 0, run
     return run
+
+
+def stop(process):
+    """Returns when each of its threads stands still: until one has taken the signal, the others go on."""
+    process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + RUN_TIMEOUT_S
+    while not all(
+        (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+        for task in Path(f"/proc/{process.pid}/task").iterdir()
+    ):
+        assert process.poll() is None and time.monotonic() < deadline, "it does not stop"
+        time.sleep(0.001)
 
 
 @VERSIONS

@@ -51,10 +51,14 @@ def test_killed_while_it_writes_before_the_end_of_its_range(make_job, version):
     job.topic.send([article(f"a{i}", 0, content="first") for i in range(100)])
     job.go(readers=["pyiceberg"])
     for delay_s in (0.0, 0.02):
-        for i in range(5000):
-            job.topic.produce(article(f"a{i % 4000}", 1, i, content=f"{i:05d} " * 1300))
-        job.topic.flush()
-        killed = job.run_until_killed("flush", delay_s)
+        # The signal may come too late on a machine that does much else; not each time.
+        for _ in range(10):
+            for i in range(5000):
+                job.topic.produce(article(f"a{i % 4000}", 1, i, content=f"{i:05d} " * 1300))
+            job.topic.flush()
+            killed = job.run_until_killed("flush", delay_s)
+            if killed.code == -signal.SIGKILL:
+                break
         assert killed.code == -signal.SIGKILL, killed
         job.run("--drain", outcome="committed")
     job.verify()
@@ -99,7 +103,8 @@ def test_sigterm_commits_what_was_read(make_job):
     job.topic.flush()
     job.init()
     partial = False
-    for attempt in range(12):
+    # So many that one comes in the middle, however slowly the first record comes.
+    for attempt in range(60):
         run = job.run_until_killed("pull", attempt * 0.03, signal.SIGTERM)
         report = run.report
         assert run.code == report["exit_code"], run
@@ -111,7 +116,7 @@ def test_sigterm_commits_what_was_read(make_job):
         else:
             assert run.code == 143 and report["outcome"] == "interrupted", run
         job.follow()
-        if run.code == 0 and not report["remaining"]:
+        if (partial and attempt > 10) or (run.code == 0 and not report["remaining"]):
             break
     assert partial, "no run was interrupted in the middle of its range"
     job.run("--drain")

@@ -12,7 +12,7 @@ from jobs import BIN
 
 def test_the_lines_that_the_demo_prints_open_its_table(tmp_path):
     demo = [BIN, "demo", "--dir", tmp_path / "demo"]
-    told = subprocess.run(demo, check=True, capture_output=True, text=True, timeout=60).stdout
+    told = subprocess.run(demo, check=True, capture_output=True, text=True, timeout=300).stdout
     rows = int(re.search(r"table equals the truth\D+([\d,]+) rows", told)[1].replace(",", ""))
     (scan,) = re.findall(r"duckdb -c \".*(iceberg_scan\('[^']+'\))\"", told)
     assert duckdb_connection().sql(f"SELECT count(DISTINCT id), count(*) FROM {scan}").fetchall() == [
@@ -20,7 +20,7 @@ def test_the_lines_that_the_demo_prints_open_its_table(tmp_path):
     ]
     (line,) = re.findall(r"python (-c \".*\")", told)
     shown = subprocess.run(
-        f"{sys.executable} {line}", check=True, shell=True, capture_output=True, text=True, timeout=60
+        f"{sys.executable} {line}", check=True, shell=True, capture_output=True, text=True, timeout=300
     )
     assert len(shown.stdout.splitlines()) == 10 and "'title'" in shown.stdout, shown
     status = subprocess.run(

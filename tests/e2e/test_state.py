@@ -447,7 +447,7 @@ def test_rejects_of_the_batch_before_a_reset_are_settled_by_it(make_job):
     job = make_job()
     job.init()
     job.topic.send([article("a", 1), b"broken", article("b", 1)])
-    assert job.run_until_killed("rejects").code != 0
+    job.run_that_dies("rejects * * 1 kill-before")
     job.verify(readers=["pyiceberg"], rejects=False)
     report = reset(job, "--to", "earliest", "--execute")
     assert report["warnings"] == []
@@ -460,7 +460,7 @@ def test_rejects_that_nobody_has_any_more_are_given_up_aloud(make_job, broker):
     job = make_job(partitions=1)
     job.init()
     job.topic.send([article("a", 1), b"broken"])
-    job.run_until_killed("rejects")
+    job.run_that_dies("rejects * * 1 kill-before")
     job.verify(rejects=False)
     (pending,) = json.loads(summary_of(job)["tidegate.rejects"])["files"]
     Path(pending["path"].removeprefix("file://")).unlink()

@@ -35,11 +35,13 @@ impl Broker {
 
     /// The same for any topic.
     pub(crate) fn produce_to(&self, topic: &str, partition: i32, values: &[&str]) {
+        // What is queued before the producer knows the topic may be overtaken by what comes after.
+        self.producer.client().fetch_metadata(Some(topic), Duration::from_secs(60)).unwrap();
         for value in values {
             let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(value).timestamp(1_735_689_600_000);
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        self.producer.flush(Duration::from_secs(10)).unwrap();
+        self.producer.flush(Duration::from_secs(60)).unwrap();
     }
 
     /// Three articles in two partitions, one of them in two versions.

@@ -13,8 +13,8 @@ fn the_demo_ends_with_the_truth_in_any_directory() {
         let place = Place::without_broker();
         let took = stopwatch();
         let answer = place.tidegate(&format!("demo --dir {directory}")).expect(0);
-        // As users build it, it takes less than half of that.
-        let patience = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 10 });
+        // On a machine that does nothing else it takes a few seconds.
+        let patience = Duration::from_secs(60);
         assert!(took() < patience, "nobody watches a demo for {:?}", took());
         let killed = answer.stdout.find("killed in its phase `commit`").unwrap_or_else(|| panic!("{answer}"));
         assert!(answer.stdout[killed..].contains("tidegate run   batch 4: 10,000 read"), "the killed run is run again: {answer}");

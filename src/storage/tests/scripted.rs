@@ -84,11 +84,11 @@ async fn a_file_that_an_unanswered_try_made_is_known_as_its_own() {
 #[tokio::test]
 async fn a_put_that_times_out_is_tried_again() {
     let server = server([
-        Reply::Late(Duration::from_secs(2), Box::new(reply(200, ""))),
+        Reply::Late(Duration::from_secs(8), Box::new(reply(200, ""))),
         code(412, "PreconditionFailed"),
         reply(200, "hello"),
     ]);
-    let store = Store::with(properties(&server, &[("s3.request-timeout", "0.5")]));
+    let store = Store::with(properties(&server, &[("s3.request-timeout", "3")]));
     store.create(AT, Bytes::from_static(b"hello")).await.unwrap();
     assert_eq!((store.requests().put, store.requests().get, store.requests().failed), (2, 1, 1));
 }

@@ -75,7 +75,7 @@ fn a_second_signal_leaves_one_document_all_the_same() {
     let running = place.start("run job.toml --output json --result-file result.json");
     std::thread::sleep(Duration::from_secs(2));
     running.signal("TERM");
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_secs(1));
     running.signal("TERM");
     let report = running.answer().expect(143).json();
     assert_eq!((&report["exit_code"], &report["outcome"], &report["job"]), (&143.into(), &"failed".into(), &"articles".into()));

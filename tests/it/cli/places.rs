@@ -22,7 +22,7 @@ fn a_broker_that_refuses_is_named_soon() {
 
     hint: running again is safe; if it keeps failing, `tidegate check` tests each connection
     ");
-    assert!(took() < Duration::from_secs(5), "{:?}", took());
+    assert!(took() < Duration::from_secs(9), "{:?}", took());
     assert_snapshot!(place.tidegate("plan job.toml"), @r"
     exit code: 75
     ----- stdout -----
@@ -66,7 +66,7 @@ fn a_broker_that_never_answers_is_given_up() {
 
     hint: running again is safe; if it keeps failing, `tidegate check` tests each connection
     ");
-    assert!(took() < Duration::from_secs(20), "{:?}", took());
+    assert!(took() < Duration::from_secs(60), "{:?}", took());
 }
 
 #[test]

@@ -78,10 +78,10 @@ async fn answers_mean_what_the_specification_says() {
 
 #[tokio::test]
 async fn silence_is_no_refusal() {
-    let late = || Reply::Late(Duration::from_millis(700), Box::new(committed()));
+    let late = || Reply::Late(Duration::from_secs(7), Box::new(committed()));
     for reply in [Reply::Hangup, late()] {
         let server = server(replies([reply.clone()]));
-        let catalog = open(&server, &[("rest.client.socket-timeout-ms", "300")]);
+        let catalog = open(&server, &[("rest.client.socket-timeout-ms", "3000")]);
         let (fate, why) = told(catalog.swap(&change()).await);
         assert_eq!((fate, code(&why)), ("unclear", 75), "{reply:?}");
         assert_eq!(lines(&server).len(), 2, "{reply:?}: a commit without a key is sent once");

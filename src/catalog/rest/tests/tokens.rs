@@ -57,10 +57,10 @@ async fn the_token_server_may_be_another_one() {
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
-    let server = server(1, |_| Reply::json(200, &table()));
+    let server = server(4, |_| Reply::json(200, &table()));
     let catalog = open(&server, &[("credential", "me:s3cr3t")]);
     catalog.load(&ident()).await.unwrap().unwrap();
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
     catalog.load(&ident()).await.unwrap().unwrap();
     assert_eq!(bearers(&server), ["Bearer t1", "Bearer t1", "Bearer t2"]);
 }

@@ -84,7 +84,7 @@ impl Place {
         let proxy = Proxy::to(&self.address).await;
         let catalog = self.open_at(&format!("{}?sslmode=disable", self.uri("tidegate", &proxy.address)));
         create(&catalog).await;
-        (proxy, SqlCatalog { answer_timeout: Duration::from_secs(2), ..catalog })
+        (proxy, SqlCatalog { answer_timeout: Duration::from_secs(5), ..catalog })
     }
 
     fn metadata_files(&self) -> usize {
@@ -247,7 +247,7 @@ async fn a_request_that_lands_late_is_unclear() {
     let reader = place.open();
     assert_eq!(head(&reader).await, None, "it has not landed yet");
     proxy.release();
-    for _ in 0..100 {
+    for _ in 0..1_200 {
         if head(&reader).await == Some(5) {
             return;
         }

@@ -53,7 +53,7 @@ fn a_leader_epoch_is_confirmed_before_anything_is_read() {
 fn a_partition_that_is_gone_is_the_data_owners_choice() {
     let broker = broker(&[5]);
     let kafka = connect(&broker);
-    let limits = PullLimits { stall_timeout: Duration::from_secs(1), ..GENEROUS };
+    let limits = PullLimits { stall_timeout: Duration::from_secs(4), ..GENEROUS };
     let (reached, _) = pull_all(&kafka, &[(0, 0, 5), (7, 0, 3)], &limits);
     let error = reached.unwrap_err();
     assert_eq!(error.exit_code(), 65, "{error}");
@@ -92,7 +92,7 @@ fn an_unreachable_broker_is_told_with_its_reason_and_soon() {
     let kafka = Kafka::connect(TOPIC, &properties(&format!("127.0.0.1:{port}")), "tidegate-test").unwrap();
     let asked = Instant::now();
     let error = kafka.bounds().unwrap_err();
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
     assert_eq!(error.exit_code(), 75, "{error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("Connection refused"), "{cause}");
