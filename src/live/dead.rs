@@ -195,11 +195,7 @@ fn invalid(delete: &LiveDelete, why: &str) -> Error {
 
 /// Reads deletion vectors of one file by the places that their manifest entries give, and checks everything that they say about
 /// themselves.
-async fn read_vectors(
-    live: &LiveFiles,
-    vectors: Vec<(usize, Vec<usize>)>,
-    store: &Store,
-) -> Result<Vec<(usize, RoaringTreemap)>> {
+async fn read_vectors(live: &LiveFiles, vectors: Vec<(usize, Vec<usize>)>, store: &Store) -> Result<Vec<(usize, RoaringTreemap)>> {
     let places = vectors.iter().map(|(index, _)| place(&live.deletes[*index])).collect::<Result<Vec<_>>>()?;
     let path = live.deletes[vectors[0].0].file().file_path();
     let read = store.read_ranges(path, &places).await?;
