@@ -80,10 +80,6 @@
 //! Data files are kept over commit retries: on a new head only the match, the merge and the deletes are made again. What cannot be
 //! kept (another schema, another partition spec, a row that was not written since an earlier head beat it) sends the batch through
 //! the pull again.
-//!
-//! # Where later work fits
-//!
-//! PostgreSQL stands beside SQLite in `catalog::sql`; every catalog is behind the same trait, and passes the same conformance suite.
 
 pub mod cli;
 pub mod commands;
