@@ -39,6 +39,11 @@ impl Refusal {
     /// Of an error that librdkafka met on a connection; none where the connection broke, which may be over soon. `verdict` is
     /// OpenSSL's of the certificate of a broker.
     pub(in crate::source) fn read(code: Code, reason: &str, verdict: impl FnOnce(&str) -> Option<i32>) -> Option<Self> {
+        // Nothing that a run needs goes to the coordinator, whose log-ins collide with those at the same broker's own connection
+        // while tokens are renewed. A broker that refuses the client does so there, too.
+        if reason.starts_with("GroupCoordinator: ") {
+            return None;
+        }
         let (broker, reason) = parts(reason);
         if reason.contains("certificate verify failed") || reason.contains("Failed to verify broker certificate") {
             return Some(Self::of_certificate(broker, verdict(broker)));
@@ -184,10 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_is_no_refusal() {
+    fn a_connection_that_breaks_or_that_is_not_needed_is_no_refusal() {
         for (code, reason) in [
             (Code::BrokerTransportFailure, "sasl_ssl://b1:9093/1: Connect to ipv4#127.0.0.1:9093 failed: Connection refused"),
             (Code::Authentication, "sasl_ssl://b1:9093/1: SASL PLAIN mechanism handshake failed: Local: Broker transport failure"),
+            (
+                Code::Authentication,
+                "GroupCoordinator: b1:9093: SASL OAUTHBEARER mechanism handshake failed: Broker: Request not valid in current SASL \
+                 state: broker's supported mechanisms:  (after 2ms in state AUTH_HANDSHAKE)",
+            ),
             (Code::Authentication, "sasl_ssl://b1:9093/1: SaslAuthenticateRequest failed: Local: Timed out"),
             (Code::Authentication, "sasl_ssl://b1:9093/1: Disconnected: hung up from peer in state AUTH_LEGACY"),
         ] {
