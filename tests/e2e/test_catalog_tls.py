@@ -1,5 +1,6 @@
 """A REST catalog behind TLS: whom the job trusts, who it says it is, and what can be wrong with either."""
 
+import json
 import ssl
 import subprocess
 
@@ -175,3 +176,18 @@ def test_a_key_of_another_certificate(make_job, front, certificates):
     client = {"ssl_client_cert": certificates / "client.pem", "ssl_client_key": certificates / "server.key"}
     job = make_job(there, ssl_cabundle=certificates / "ca.pem", **client)
     refused(job, "do the certificates and the key belong together", code=78)
+
+
+def test_a_server_that_leads_away_from_tls(make_job, front, rest, certificates):
+    """Tokens and vended keys would go over the wire as they are."""
+    there = front()
+
+    def leads_away(seen, body):
+        if not seen.path.startswith("/v1/config"):
+            return body
+        return json.dumps(json.loads(body) | {"overrides": {"uri": rest.facts["uri"]}}).encode()
+
+    there.after = leads_away
+    job = make_job(there, ssl_cabundle=certificates / "ca.pem")
+    refused(job, "its `uri` leads from https:// to http://", code=78)
+    assert all(seen.path.startswith("/v1/config") for seen in there.seen)
