@@ -126,7 +126,7 @@ impl Login {
             From::Server { http, grant } => self.of_server(http, grant, now)?,
             From::Given(secret) => self.of_text(&secret.read()?, now)?,
             From::Aws { chain, region } => {
-                let credentials = in_time("get AWS credentials", chain.credentials())?;
+                let credentials = in_time("get AWS credentials", TOKEN_MAX, chain.credentials())?;
                 msk_token(&credentials, region, now)?
             }
         };
@@ -157,7 +157,7 @@ impl Login {
 
     fn of_server(&self, http: &HttpOptions, grant: &ClientCredentials, now: SystemTime) -> Result<Token> {
         let doing = format!("get a token from `{}`", oauth::shown(&grant.url));
-        let fetched = in_time(&doing, async { oauth::fetch(&Http::open(http)?, grant).await });
+        let fetched = in_time(&doing, TOKEN_MAX, async { oauth::fetch(&Http::open(http)?, grant).await });
         let token = fetched.map_err(in_kafkas_words)?;
         let claims = token.claims.unwrap_or_default();
         Ok(Token {
@@ -286,13 +286,16 @@ fn in_kafkas_words(error: Error) -> Error {
     }
 }
 
-/// Waits here: librdkafka's thread has nothing else to do.
-fn in_time<T>(doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Waits here: librdkafka's thread has nothing else to do. But no longer than this: whoever ends the client waits for that thread.
+fn in_time<T>(doing: &str, within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable(doing, error))?;
-    match runtime.block_on(async { tokio::time::timeout(TOKEN_MAX, work).await }) {
+    let outcome = runtime.block_on(async { tokio::time::timeout(within, work).await });
+    // Dropped, it would wait for a program, or for a look-up of a name, that nobody waits for any more.
+    runtime.shutdown_background();
+    match outcome {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::unavailable(doing, format!("no answer within {} s", TOKEN_MAX.as_secs()))),
+        Err(_) => Err(Error::unavailable(doing, format!("no answer within {} s", within.as_secs()))),
     }
 }
 

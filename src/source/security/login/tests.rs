@@ -62,6 +62,18 @@ fn a_token_that_cannot_be_shown_is_refused_without_it() {
 }
 
 #[test]
+fn what_does_not_end_holds_up_nobody() {
+    let started = crate::source::now();
+    let hung = async {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(20))).await.unwrap();
+        Ok(())
+    };
+    let error = in_time("get AWS credentials", Duration::from_millis(50), hung).unwrap_err();
+    assert_eq!(error.exit_code(), 75, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
 fn msk_gets_a_presigned_request_for_its_own_address() {
     let credentials =
         Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", Some("session".into()), None, "test");
