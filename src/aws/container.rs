@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::aws::AwsCredential;
-use object_store::{CredentialProvider, Error as StoreError, Result as StoreResult};
+use object_store::{CredentialProvider, Result as StoreResult};
 use reqwest::Method;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use super::Env;
-use super::provider::{Lent, denied};
+use super::provider::{Lent, denied, unavailable};
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpOptions, Patience, Request};
 
@@ -91,7 +91,7 @@ impl Container {
                 Ok(answer) if answer.status >= 500 && patience.again().await => {}
                 Ok(answer) => break answer,
                 Err(silence) if silence.may_pass() && patience.again().await => {}
-                Err(silence) => return Err(failed(silence.into_error("ask the container for AWS credentials").into())),
+                Err(silence) => return Err(unavailable(silence.into_error("ask the container for AWS credentials").into())),
             }
         };
         match answer.status {
@@ -100,7 +100,7 @@ impl Container {
                 let said: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(200).collect();
                 return Err(denied(format!("the container's endpoint answered {status}: {said}")));
             }
-            status => return Err(failed(format!("the container's endpoint answered {status}").into())),
+            status => return Err(unavailable(format!("the container's endpoint answered {status}").into())),
         }
         // What serde says can repeat what was sent, which is secret.
         let given: Given = serde_json::from_slice(&answer.body).map_err(|e| {
@@ -142,8 +142,4 @@ fn is_near(url: &Url) -> bool {
         None => return false,
     };
     ip.is_loopback() || LINK_LOCAL.iter().any(|near| near.parse() == Ok(ip))
-}
-
-fn failed(source: crate::error::BoxError) -> StoreError {
-    StoreError::Generic { store: "AWS credentials", source }
 }

@@ -1,6 +1,6 @@
 //! Sources of credentials that `object_store` does not have, or whose failure it does not explain.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use object_store::{BackoffConfig, CredentialProvider, Error, Result, RetryConfig};
 use serde::Deserialize;
 use tokio::sync::Mutex;
+
+use crate::error::BoxError;
+use crate::program::{self, COMMAND_MAX, Failure};
 
 /// Credentials that end sooner than this are fetched again: a request and its retries must outlive them.
 const LEFT_MIN: TimeDelta = TimeDelta::minutes(5);
@@ -64,15 +67,15 @@ impl Process {
 
     async fn ask(&self) -> Result<Printed> {
         let command = self.command.clone();
-        let run = move || Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).output();
-        let output = tokio::task::spawn_blocking(run).await.map_err(|join| self.failed(&join.to_string()))?;
-        let output = output.map_err(|e| self.failed(&format!("it did not start: {e}")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(self.failed(&format!("{}: {}", output.status, said.trim())));
-        }
+        let run = move || program::run(Command::new("sh").args(["-c", &command]), COMMAND_MAX);
+        let printed = tokio::task::spawn_blocking(run).await.map_err(|join| self.failed(&join.to_string()))?;
+        let printed = printed.map_err(|failure| match failure {
+            Failure::NotStarted(error) => self.failed(&format!("it did not start: {error}")),
+            Failure::Passing(why) => unavailable(self.words(&why).into()),
+            Failure::Failed(why) => self.failed(&why),
+        })?;
         // What serde says can repeat what was printed, which is secret.
-        let printed: Printed = serde_json::from_slice(&output.stdout).map_err(|e| {
+        let printed: Printed = serde_json::from_slice(&printed).map_err(|e| {
             self.failed(&format!(
                 "what it printed is not the JSON of a credential process (line {}, column {})",
                 e.line(),
@@ -86,7 +89,11 @@ impl Process {
     }
 
     fn failed(&self, why: &str) -> Error {
-        denied(format!("the `credential_process` of AWS profile `{}` failed: {why}", self.profile))
+        denied(self.words(why))
+    }
+
+    fn words(&self, why: &str) -> String {
+        format!("the `credential_process` of AWS profile `{}` failed: {why}", self.profile)
     }
 }
 
@@ -144,4 +151,9 @@ const NOBODY: &str =
 
 pub(super) fn denied(why: String) -> Error {
     Error::Unauthenticated { path: String::from("AWS credentials"), source: why.into() }
+}
+
+/// A source that may answer another time.
+pub(super) fn unavailable(source: BoxError) -> Error {
+    Error::Generic { store: "AWS credentials", source }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment is what is tested, and a clock that a wait ends")]
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use super::*;
 
@@ -76,7 +77,9 @@ fn what_a_program_prints_is_never_told_and_what_it_complains_of_is() {
 #[test]
 fn what_a_program_leaves_running_is_not_waited_for() {
     let started = Instant::now();
-    assert_eq!(refused("command:sh -c 'echo open-sesame; sleep 20 &'").0, 75);
+    let (code, said) = refused("command:sh -c 'echo open-sesame; sleep 20 &'");
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("keeps its output open") && !said.contains("open-sesame"), "{said}");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
@@ -91,6 +94,16 @@ fn a_file_that_may_not_be_read_is_denied() {
         Ok(_) => assert_eq!(read(&format!("file:{}", file.display())).unwrap(), "open-sesame"),
         Err(_) => assert_eq!(refused(&format!("file:{}", file.display())).0, 77),
     }
+}
+
+#[test]
+fn a_program_that_may_not_be_run_is_denied() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "#!/bin/sh\necho open-sesame\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, said) = refused(&format!("command:{}", file.path().display()));
+    assert_eq!(code, 77, "{said}");
+    assert!(said.contains("cannot start"), "{said}");
 }
 
 #[test]
