@@ -97,6 +97,14 @@ fn a_file_that_may_not_be_read_is_denied() {
 }
 
 #[test]
+fn a_program_is_ended_where_less_time_is_left_than_it_takes() {
+    let started = Instant::now();
+    let error = Secret::new(String::from("token"), "command:sleep 20").read_within(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.exit_code(), 75, "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_program_that_may_not_be_run_is_denied() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "#!/bin/sh\necho open-sesame\n").unwrap();

@@ -1,7 +1,8 @@
 //! Tokens for SASL OAUTHBEARER: from a token server by client credentials, or from wherever the job file says.
 //!
-//! Asked on a thread of librdkafka's: at the start, and when four fifths of a token's life are over. Keeps nothing: each token is
-//! fetched anew, with the certificates and secrets of that moment, so that what is rotated needs no restart.
+//! Asked on a thread of librdkafka's: at the start, and when four fifths of a token's life are over. Keeps no token: each is
+//! fetched anew, with the certificates of that moment, and what stands behind `sasl.oauthbearer.token` is read anew too. The secret
+//! of a client is read once for a run, as all others of the job file are; what is rotated there counts from the next run on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -124,7 +125,7 @@ impl Login {
         let now = now();
         let token = match &self.from {
             From::Server { http, grant } => self.of_server(http, grant, now)?,
-            From::Given(secret) => self.of_text(&secret.read()?, now)?,
+            From::Given(secret) => self.of_text(&secret.read_within(TOKEN_MAX)?, now)?,
             From::Aws { chain, region } => {
                 let credentials = in_time("get AWS credentials", TOKEN_MAX, chain.credentials())?;
                 msk_token(&credentials, region, now)?
