@@ -189,6 +189,10 @@ impl<'a, 's> Pull<'a, 's> {
 
     /// Copies the records that belong to the plan, and hands over what is full.
     fn take(&mut self, batch: &Batch<'_>, now: Duration) -> Result<Option<Cut>> {
+        if batch.messages().any(|message| message.failure().is_none()) {
+            // What was wrong with the connections before must not explain a later silence.
+            self.feed.health.answered();
+        }
         for message in batch.messages() {
             match message.failure() {
                 None => self.record(&message, now),

@@ -22,6 +22,15 @@ fn a_plan_of_nothing_asks_nobody() {
 }
 
 #[test]
+fn records_show_that_an_outage_is_over() {
+    let broker = broker(&[10]);
+    let kafka = connect(&broker);
+    kafka.health.heard(Code::AllBrokersDown, "1/1 brokers are down");
+    pull_all(&kafka, &[(0, 0, 10)], &GENEROUS).0.unwrap();
+    assert!(!kafka.health.all_down());
+}
+
+#[test]
 fn one_client_pulls_batch_after_batch() {
     let broker = broker(&[100]);
     let kafka = connect(&broker);
