@@ -154,7 +154,7 @@ impl<'a, 's> Pull<'a, 's> {
             chunk: Chunk::default(),
             bytes: 0,
             progress: false,
-            refusals: Refusals { count: feed.health.refusals(), last: None },
+            refusals: Refusals { count: feed.health.refusals(), first: None },
             clock: Clock::start(),
             cut: None,
         }
@@ -292,12 +292,9 @@ impl<'a, 's> Pull<'a, 's> {
 
     /// A partition that stands still since credentials were refused will not move again; librdkafka would try for ever.
     fn check_refused(&mut self, moved_at: Duration, now: Duration) -> Result<()> {
-        let count = self.feed.health.refusals();
-        if count != self.refusals.count {
-            self.refusals = Refusals { count, last: Some(now) };
-        }
-        let standing = |at: Duration| moved_at <= at && now.saturating_sub(at) >= REFUSED_MAX;
-        match self.refusals.last.filter(|&at| standing(at)).and_then(|_| self.feed.health.denied(|| self.doing())) {
+        self.refusals.heard(self.feed.health.refusals(), moved_at, now);
+        let standing = |first: Duration| now.saturating_sub(first) >= REFUSED_MAX;
+        match self.refusals.first.filter(|&first| standing(first)).and_then(|_| self.feed.health.denied(|| self.doing())) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -438,10 +435,19 @@ fn append(chunk: &mut Chunk, message: &Message<'_>) -> u64 {
     u64::try_from(chunk.arena.len() - before).expect("a length fits 64 bits")
 }
 
-/// Refusals that were heard of, and when the last new one was, on the pull's own clock.
+/// Refusals that were heard of, and when the first one was since a partition stands still, on the pull's own clock.
 struct Refusals {
     count: u64,
-    last: Option<Duration>,
+    first: Option<Duration>,
+}
+
+impl Refusals {
+    /// Takes how many there were by now. `moved_at`: since when the partition stands still.
+    fn heard(&mut self, count: u64, moved_at: Duration, now: Duration) {
+        // Further ones, of other brokers, must not put the end off.
+        self.first = self.first.filter(|&first| first >= moved_at).or((count != self.count).then_some(now));
+        self.count = count;
+    }
 }
 
 /// Time spent on waiting for the broker. While the sink is busy nothing is taken from the queue, so nothing can stall.
@@ -468,5 +474,24 @@ impl Clock {
         let result = work();
         self.paused += started.elapsed();
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_by_further_brokers_do_not_put_the_end_off() {
+        let at = Duration::from_secs;
+        let mut refusals = Refusals { count: 0, first: None };
+        let mut heard = |count, moved_at, now| {
+            refusals.heard(count, at(moved_at), at(now));
+            refusals.first
+        };
+        assert_eq!(heard(0, 0, 1), None);
+        assert_eq!([heard(1, 0, 2), heard(2, 0, 5), heard(3, 0, 8)], [Some(at(2)); 3]);
+        assert_eq!(heard(3, 9, 9), None, "it moved again");
+        assert_eq!(heard(4, 9, 10), Some(at(10)));
     }
 }
