@@ -109,10 +109,12 @@ impl Lane {
 
     /// `leader_epoch` is that of a record at or past `next - 1`. An older one must not stay: an election after it would look
     /// like a truncated log to the next run.
-    fn move_to(&mut self, next: Offset, leader_epoch: Option<i32>, now: Duration) {
+    /// Answers whether the lane is done.
+    fn move_to(&mut self, next: Offset, leader_epoch: Option<i32>, now: Duration) -> bool {
         self.next = next.min(self.end);
         self.leader_epoch = leader_epoch;
         self.moved_at = now;
+        self.is_done()
     }
 }
 
@@ -221,9 +223,10 @@ impl<'a, 's> Pull<'a, 's> {
         if offset < lane.end {
             self.bytes += append(&mut self.chunk, message);
         }
-        lane.move_to(offset + 1, message.leader_epoch(), now);
         self.progress = true;
-        self.close_if_done(partition);
+        if lane.move_to(offset + 1, message.leader_epoch(), now) {
+            self.close(partition);
+        }
     }
 
     fn event(&mut self, message: &Message<'_>, failure: &Failure, now: Duration) -> Result<()> {
@@ -240,16 +243,14 @@ impl<'a, 's> Pull<'a, 's> {
             // The event knows no epoch, and librdkafka's position forgets it here: an event in a batch counts as a record.
             lane.move_to(lane.end, None, now);
             self.progress = true;
-            self.close_if_done(partition);
+            self.close(partition);
         }
         Ok(())
     }
 
-    fn close_if_done(&mut self, partition: Partition) {
-        if self.lanes[&partition].is_done() {
-            self.open -= 1;
-            self.finished.push(partition);
-        }
+    fn close(&mut self, partition: Partition) {
+        self.open -= 1;
+        self.finished.push(partition);
     }
 
     fn chunk_is_full(&self) -> bool {
