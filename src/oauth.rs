@@ -213,19 +213,30 @@ pub(crate) fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-fn read(answer: &Answer) -> Option<Token> {
+/// What a token server answers: a token, how long it is said to last, its claims where it is a JWT.
+pub(crate) fn answered(body: &[u8]) -> Option<(String, Option<Duration>, Option<Claims>)> {
     #[derive(Deserialize)]
     struct Body {
         access_token: String,
         expires_in: Option<serde_json::Value>,
     }
-    let body: Body = serde_json::from_slice(&answer.body).ok()?;
+    let body: Body = serde_json::from_slice(body).ok()?;
     // Some servers, as Azure's first version, write the number as text.
     let seconds = body.expires_in.and_then(|life| life.as_f64().or_else(|| life.as_str()?.trim().parse().ok()));
+    let lasts = seconds.and_then(lasting);
     let claims = claims(&body.access_token);
-    let life = claims.as_ref().and_then(|claims| Some(claims.exp? - claims.iat?));
-    let lasts = seconds.or(life).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-    Some(Token { value: body.access_token, lasts: lasts.map(|lasts| lasts.min(LIFE_MAX)), claims })
+    Some((body.access_token, lasts, claims))
+}
+
+fn lasting(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|lasts| lasts.min(LIFE_MAX))
+}
+
+fn read(answer: &Answer) -> Option<Token> {
+    let (value, lasts, claims) = answered(&answer.body)?;
+    let life = || claims.as_ref().and_then(|claims| lasting(claims.exp? - claims.iat?));
+    let lasts = lasts.or_else(life);
+    Some(Token { value, lasts, claims })
 }
 
 /// What a token server says about a refusal: RFC 6749's fields, or Iceberg's, or the beginning of whatever it sent.

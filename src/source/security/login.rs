@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use url::Url;
 
 use super::{METHOD, TOKEN};
@@ -171,22 +170,17 @@ impl Login {
 
     /// A token by itself, or as a token server answers: programs print the one or the other.
     fn of_text(&self, text: &str, now: SystemTime) -> Result<Token> {
-        #[derive(Deserialize)]
-        struct Answer {
-            access_token: String,
-            expires_in: Option<f64>,
-        }
         let text = text.trim();
-        let answer = match text.starts_with('{') {
-            true => serde_json::from_str(text).map_err(|_| self.unusable("it is JSON without an `access_token`"))?,
-            false => Answer { access_token: text.to_owned(), expires_in: None },
+        let (value, lasts, claims) = match text.starts_with('{') {
+            true => oauth::answered(text.as_bytes()).ok_or_else(|| self.unusable("it is JSON without an `access_token`"))?,
+            false => (text.to_owned(), None, oauth::claims(text)),
         };
-        let claims = oauth::claims(&answer.access_token).unwrap_or_default();
-        let lasts = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let claims = claims.unwrap_or_default();
         let at = |seconds: f64| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
-        let ends = lasts.and_then(|lasts| now.checked_add(lasts)).or_else(|| at(claims.exp?));
+        // What was printed may have been kept for a while: then the token itself knows better.
+        let ends = [lasts.and_then(|lasts| now.checked_add(lasts)), claims.exp.and_then(at)].into_iter().flatten().min();
         Ok(Token {
-            value: answer.access_token,
+            value,
             ends_ms: millis(ends.unwrap_or(now + LIFE_UNKNOWN)),
             principal: claims.sub.unwrap_or_else(|| "tidegate".into()),
             extensions: self.extensions.clone(),
