@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use super::Env;
-use super::provider::{Lent, denied, unavailable};
+use super::provider::{Lent, denied, kept, unavailable};
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpOptions, Patience, Request};
 
@@ -88,7 +88,7 @@ impl Container {
         let mut patience = Patience::default();
         let answer = loop {
             match self.http.send(&request).await {
-                Ok(answer) if answer.status >= 500 && patience.again().await => {}
+                Ok(answer) if is_passing(answer.status) && patience.again().await => {}
                 Ok(answer) => break answer,
                 Err(silence) if silence.may_pass() && patience.again().await => {}
                 Err(silence) => return Err(unavailable(silence.into_error("ask the container for AWS credentials").into())),
@@ -96,6 +96,9 @@ impl Container {
         };
         match answer.status {
             200 => {}
+            status if is_passing(status) => {
+                return Err(unavailable(format!("the container's endpoint answered {status}").into()));
+            }
             status @ 400..=499 => {
                 let said: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(200).collect();
                 return Err(denied(format!("the container's endpoint answered {status}: {said}")));
@@ -122,15 +125,13 @@ impl CredentialProvider for Container {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> StoreResult<Arc<AwsCredential>> {
-        let mut last = self.last.lock().await;
-        if let Some(lent) = last.as_ref().filter(|lent| lent.lasts()) {
-            return Ok(Arc::clone(&lent.credential));
-        }
-        let lent = self.ask().await?;
-        let credential = Arc::clone(&lent.credential);
-        *last = Some(lent);
-        Ok(credential)
+        kept(&self.last, self.ask()).await
     }
+}
+
+/// Whether an answer may be another one in a moment: the endpoint counts how often it is asked.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
 }
 
 /// Whether a request cannot be overheard on its way.
