@@ -137,11 +137,7 @@ pub(crate) async fn fetch(http: &Http, grant: &ClientCredentials) -> Result<Toke
             )
         });
     }
-    // Some servers repeat what they were sent.
-    let said = match grant.secret.is_empty() {
-        true => BoxError::from(said(&answer)),
-        false => BoxError::from(said(&answer).replace(&grant.secret, "***")),
-    };
+    let said = BoxError::from(said(&answer, &grant.secret));
     match answer.status {
         // RFC 6749: a wrong client or scope is 400 or 401.
         400 | 401 | 403 => Err(Error::Denied { doing: doing(), source: said }),
@@ -240,7 +236,7 @@ fn read(answer: &Answer) -> Option<Token> {
 }
 
 /// What a token server says about a refusal: RFC 6749's fields, or Iceberg's, or the beginning of whatever it sent.
-fn said(answer: &Answer) -> String {
+fn said(answer: &Answer, secret: &str) -> String {
     #[derive(Deserialize)]
     struct Body {
         error: serde_json::Value,
@@ -254,7 +250,10 @@ fn said(answer: &Answer) -> String {
         Ok(Body { error, .. }) => error.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned(),
         Err(_) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
     };
-    let words: String = words.chars().take(WORDS_MAX).collect();
+    // Some servers repeat what they were sent; a secret that was cut in two would not be found any more.
+    let forms = [secret.to_owned(), byte_serialize(secret.as_bytes()).collect()];
+    let masked = forms.iter().filter(|form| !form.is_empty()).fold(words, |words, form| words.replace(form, "***"));
+    let words: String = masked.chars().take(WORDS_MAX).collect();
     match words.is_empty() {
         true => format!("the server answered {}", answer.status),
         false => format!("the server answered {}: {words}", answer.status),
