@@ -273,7 +273,7 @@ impl<'a, 's> Pull<'a, 's> {
     }
 
     fn interrupted(&self, stop: &Stop, idle: bool) -> Option<Cut> {
-        if stop.requested().is_some() && (self.progress || idle) {
+        if stop.ends_pull() && (self.progress || idle) {
             return Some(Cut::Signal);
         }
         (self.progress && self.clock.total() >= self.limits.duration_max).then_some(Cut::Duration)

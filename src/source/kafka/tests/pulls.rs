@@ -147,6 +147,23 @@ fn a_signal_ends_a_pull_to_which_nothing_comes() {
 }
 
 #[test]
+fn a_pull_that_nobody_listens_to_ends_though_nothing_comes() {
+    let broker = broker(&[5]);
+    let (all, started) = (Stop::default(), Instant::now());
+    let stop = all.of_pull();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.give_up();
+        });
+        let reached = connect(&broker).pull(&ranges(&[(0, 0, 9)]), &GENEROUS, &stop, &mut |_| Ok(Flow::More));
+        assert_eq!(reached.unwrap().ends[&0], 5);
+    });
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(stop.ends_pull() && !all.ends_pull(), "the next pull is another one");
+}
+
+#[test]
 fn time_cuts_only_after_progress() {
     let broker = broker(&[20_000]);
     let limits = PullLimits { duration_max: Duration::ZERO, ..GENEROUS };
