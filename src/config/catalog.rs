@@ -70,14 +70,15 @@ fn properties(catalog: &Section<'_>, kind: Option<CatalogKind>, uri: &str) -> BT
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     let mut values = Vec::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        let Some((_, secret, _)) = catalog_properties::find(&name) else {
+        if catalog_properties::find(&name).is_none() {
             match nearest(&name, catalog_properties::known().iter().map(|(known, ..)| *known)) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.at),
             }
             continue;
-        };
-        let Some(text) = (if *secret { value.kept() } else { value.property() }) else { continue };
+        }
+        let kept = catalog_properties::may_be_elsewhere(&name);
+        let Some(text) = (if kept { value.kept() } else { value.property() }) else { continue };
         if let Some(other) = found.keys().find(|other| **other != name && catalog_properties::is_same(other, &name)) {
             value.mistake(format!("`catalog.{name}` is `{other}` again: case makes no difference in a header's name"));
         }

@@ -123,5 +123,9 @@ fn only_what_may_be_elsewhere_is_read() {
     let read = resolved("kafka", &job, |name| name == "sasl.password").unwrap();
     assert_eq!(read["sasl.password"], "open-sesame");
     assert_eq!(read["ssl.ca.location"], "file:not-a-place");
+    let names = ["adls.client-id", "client.access-key-id", "rest.access-key-id", "s3.access-key-id", "s3.region"];
+    let catalog = names.map(|name| (name.to_owned(), "command:echo me".to_owned())).into();
+    let read = resolved("catalog", &catalog, crate::config::may_be_elsewhere_in_catalog).unwrap();
+    assert_eq!(read.into_values().collect::<Vec<_>>(), ["me", "me", "me", "me", "command:echo me"]);
     assert!(!format!("{:?}", Secret::new("key".into(), "open-sesame")).contains("sesame"));
 }
