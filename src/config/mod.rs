@@ -358,6 +358,8 @@ pub struct CatalogConfig {
     pub warehouse: String,
     /// Properties of the catalog and of its stores, by the names that PyIceberg gave them.
     pub properties: BTreeMap<String, String>,
+    /// Names of properties whose secret stands in a file itself.
+    pub plain_secrets: Vec<String>,
 }
 
 /// Which protocol a catalog speaks.
