@@ -3,6 +3,7 @@
 //! What a caller branches on is a value (`Plan::Idle`, `CommitOutcome`, `Place`), never an error: an `Error` only travels to a
 //! person. Messages are lowercase phrases without a final period; what to do stands in the hint.
 
+use std::any::Any;
 use std::fmt;
 
 use crate::config::Origin;
@@ -193,11 +194,24 @@ impl Error {
         matches!(cause.downcast_ref(), Some(Self::Unavailable { .. }))
     }
 
+    /// What a thread panicked with (101; 75 where it was for want of a thread).
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let said = said.unwrap_or("it says nothing");
+        if REFUSED_THREAD.iter().any(|refused| said.starts_with(refused)) {
+            return Self::unavailable("start a thread", Advice { what: said.to_owned(), hint: THREADS_HINT.into() });
+        }
+        Self::broken(format!("a panic: {said}"))
+    }
+
     /// A broken invariant of ours (101).
     pub fn broken(what: impl Into<String>) -> Self {
         Self::Broken { what: what.into() }
     }
 }
+
+/// How tokio and the standard library panic where the system refuses them a thread: that is no bug.
+const REFUSED_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
 
 /// What to do where the system starts no more threads.
 pub const THREADS_HINT: &str =

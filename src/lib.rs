@@ -45,6 +45,7 @@
 //! | `catalog` | the only door to the head of a table: load, create, swap | I/O |
 //! | `http` | requests to catalogs and token servers: whom to trust, how long to wait, and whether one can have arrived | I/O |
 //! | `oauth` | tokens by client credentials, fetched again before they end | I/O |
+//! | `program` | programs that hand out secrets, run with bounds | I/O |
 //! | `secrets` | what a job file's secrets stand for: variables, files, programs | I/O |
 //! | `table` | a table made from a job file, and whether an existing one fits | I/O |
 //! | `storage` | every byte, through one `object_store` client per bucket | I/O |
@@ -118,6 +119,7 @@ pub(crate) mod table;
 
 pub(crate) mod http;
 pub(crate) mod oauth;
+pub(crate) mod program;
 pub(crate) mod secrets;
 
 pub(crate) mod clean;

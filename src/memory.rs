@@ -15,6 +15,9 @@ const FLIGHT_MAX: usize = 16 << 20;
 /// Bytes that it takes to end a batch of any size: the slices in the encoders' hands, what an upload holds back, manifests.
 const ENDING: usize = 64 << 20;
 
+/// Rows that are written together at least: without a bound each chunk would become a file of its own where the limit is smallest.
+const FLUSH_MIN: usize = 4 << 20;
+
 /// Below this limit the process itself takes most of it: by the system's account every batch would be cut at once.
 const RESIDENT_FROM: usize = 128 << 20;
 
@@ -47,7 +50,7 @@ impl Budget {
         let batch = limit.saturating_sub(BASE + queue) / 4 * 3;
         let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
         let writer = limit / 8;
-        let flush = limit.saturating_sub(BASE + queue + 2 * writer) / 4;
+        let flush = (limit.saturating_sub(BASE + queue + 2 * writer) / 4).max(FLUSH_MIN);
         Self { queue, flight, batch, writer, flush, resident, relief: limit / 2 }
     }
 
@@ -95,12 +98,16 @@ mod tests {
             let budget = Budget::of(limit);
             let sum = BASE + budget.queue + budget.batch;
             assert!(sum <= usize::try_from(limit).unwrap(), "{limit}: {budget:?}");
-            assert!(
-                BASE + budget.queue + 2 * budget.writer + 4 * budget.flush <= usize::try_from(limit).unwrap(),
-                "{limit}: {budget:?}"
-            );
+            let writing = BASE + budget.queue + 2 * budget.writer + 4 * budget.flush;
+            assert!(writing <= usize::try_from(limit).unwrap() || budget.flush == FLUSH_MIN, "{limit}: {budget:?}");
             assert!(budget.batch >= budget.writer / 8 && budget.batch > 0, "{limit}: {budget:?}");
         }
+    }
+
+    #[test]
+    fn under_the_smallest_limit_rows_are_written_together_too() {
+        assert_eq!(Budget::of(64 << 20).flush, FLUSH_MIN);
+        assert!(Budget::of(128 << 20).flush > FLUSH_MIN);
     }
 
     #[test]

@@ -137,11 +137,7 @@ pub(crate) async fn fetch(http: &Http, grant: &ClientCredentials) -> Result<Toke
             )
         });
     }
-    // Some servers repeat what they were sent.
-    let said = match grant.secret.is_empty() {
-        true => BoxError::from(said(&answer)),
-        false => BoxError::from(said(&answer).replace(&grant.secret, "***")),
-    };
+    let said = BoxError::from(said(&answer, &grant.secret));
     match answer.status {
         // RFC 6749: a wrong client or scope is 400 or 401.
         400 | 401 | 403 => Err(Error::Denied { doing: doing(), source: said }),
@@ -213,23 +209,34 @@ pub(crate) fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-fn read(answer: &Answer) -> Option<Token> {
+/// What a token server answers: a token, how long it is said to last, its claims where it is a JWT.
+pub(crate) fn answered(body: &[u8]) -> Option<(String, Option<Duration>, Option<Claims>)> {
     #[derive(Deserialize)]
     struct Body {
         access_token: String,
         expires_in: Option<serde_json::Value>,
     }
-    let body: Body = serde_json::from_slice(&answer.body).ok()?;
+    let body: Body = serde_json::from_slice(body).ok()?;
     // Some servers, as Azure's first version, write the number as text.
     let seconds = body.expires_in.and_then(|life| life.as_f64().or_else(|| life.as_str()?.trim().parse().ok()));
+    let lasts = seconds.and_then(lasting);
     let claims = claims(&body.access_token);
-    let life = claims.as_ref().and_then(|claims| Some(claims.exp? - claims.iat?));
-    let lasts = seconds.or(life).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-    Some(Token { value: body.access_token, lasts: lasts.map(|lasts| lasts.min(LIFE_MAX)), claims })
+    Some((body.access_token, lasts, claims))
+}
+
+fn lasting(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|lasts| lasts.min(LIFE_MAX))
+}
+
+fn read(answer: &Answer) -> Option<Token> {
+    let (value, lasts, claims) = answered(&answer.body)?;
+    let life = || claims.as_ref().and_then(|claims| lasting(claims.exp? - claims.iat?));
+    let lasts = lasts.or_else(life);
+    Some(Token { value, lasts, claims })
 }
 
 /// What a token server says about a refusal: RFC 6749's fields, or Iceberg's, or the beginning of whatever it sent.
-fn said(answer: &Answer) -> String {
+fn said(answer: &Answer, secret: &str) -> String {
     #[derive(Deserialize)]
     struct Body {
         error: serde_json::Value,
@@ -243,7 +250,10 @@ fn said(answer: &Answer) -> String {
         Ok(Body { error, .. }) => error.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned(),
         Err(_) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
     };
-    let words: String = words.chars().take(WORDS_MAX).collect();
+    // Some servers repeat what they were sent; a secret that was cut in two would not be found any more.
+    let forms = [secret.to_owned(), byte_serialize(secret.as_bytes()).collect()];
+    let masked = forms.iter().filter(|form| !form.is_empty()).fold(words, |words, form| words.replace(form, "***"));
+    let words: String = masked.chars().take(WORDS_MAX).collect();
     match words.is_empty() {
         true => format!("the server answered {}", answer.status),
         false => format!("the server answered {}: {words}", answer.status),

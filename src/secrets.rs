@@ -7,24 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::config::{COMMAND, ENV, FILE, PLAIN};
 use crate::error::{Error, Result};
-
-/// A file of certificates has a quarter of it; a device that never ends must not fill the memory.
-const BYTES_MAX: u64 = 1 << 20;
-/// Programs of cloud providers take a few seconds.
-const COMMAND_MAX: Duration = Duration::from_secs(30);
-/// How long the pipes of a program that ended may stay open.
-const PIPE_MAX: Duration = Duration::from_secs(1);
-/// How soon the end of a program is noticed.
-const LOOK: Duration = Duration::from_millis(5);
-/// Of what a program says on stderr the end goes into the message: causes come last.
-const WORDS_MAX: usize = 1000;
+use crate::program::{self, BYTES_MAX, COMMAND_MAX, Failure};
 
 /// The value of one key, as the job file has it: what it stands for is read when it is asked for.
 #[derive(Clone)]
@@ -60,12 +48,17 @@ impl Secret {
 
     /// The secret as it is now. Without a word before it the text is the secret.
     pub(crate) fn read(&self) -> Result<String> {
+        self.read_within(COMMAND_MAX)
+    }
+
+    /// The same from a program that may take no longer than this.
+    pub(crate) fn read_within(&self, within: Duration) -> Result<String> {
         if let Some(name) = self.text.strip_prefix(ENV) {
             self.of_variable(name)
         } else if let Some(path) = self.text.strip_prefix(FILE) {
             self.of_file(path)
         } else if let Some(line) = self.text.strip_prefix(COMMAND) {
-            self.of_command(line)
+            self.of_command(line, within)
         } else {
             Ok(self.text.strip_prefix(PLAIN).unwrap_or(&self.text).to_owned())
         }
@@ -95,26 +88,22 @@ impl Secret {
         }
     }
 
-    fn of_command(&self, line: &str) -> Result<String> {
+    fn of_command(&self, line: &str, within: Duration) -> Result<String> {
         let words = words(line).map_err(|reason| self.missing(&format!("the command {reason}")))?;
         let Some((program, arguments)) = words.split_first() else {
             return Err(self.missing("the command names no program"));
         };
         let doing = || format!("read the secret of `{}` from `{program}`", self.key);
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| self.missing(&format!("cannot start `{program}`: {error}")))?;
-        let (said, cried) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let ended = ended(&mut child).map_err(|error| Error::unavailable(doing(), error))?;
-        // What it started may go on, and hold the pipes.
-        let (Some(status), Ok(said)) = (ended, said.recv_timeout(PIPE_MAX)) else {
-            return Err(Error::unavailable(doing(), format!("it did not end within {} s", COMMAND_MAX.as_secs())));
-        };
-        // One that was not listened to any more may end by that.
-        if !status.success() && said.len() as u64 <= BYTES_MAX {
-            let cried = cried.recv_timeout(PIPE_MAX).unwrap_or_default();
-            return Err(Error::denied(doing(), tail(&cried, status), "the command line in the job file, run by hand, shows why"));
-        }
+        let said = program::run(Command::new(program).args(arguments), within).map_err(|failure| match failure {
+            Failure::NotStarted(error) if error.kind() == ErrorKind::PermissionDenied => Error::denied(
+                doing(),
+                format!("cannot start `{program}`: {error}"),
+                "the user that tidegate runs as has to be allowed to run it",
+            ),
+            Failure::NotStarted(error) => self.missing(&format!("cannot start `{program}`: {error}")),
+            Failure::Passing(why) => Error::unavailable(doing(), why),
+            Failure::Failed(why) => Error::denied(doing(), why, "the command line in the job file, run by hand, shows why"),
+        })?;
         self.text_of(said, &format!("what `{program}` printed"))
     }
 
@@ -153,45 +142,6 @@ impl fmt::Display for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Secret").field(&self.key).finish()
-    }
-}
-
-/// Reads beside us, so that a program that prints much does not wait for ever for a reader.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (collected, receiver) = mpsc::sync_channel(1);
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What came before an error is all there is.
-        let _read = pipe.map(|pipe| pipe.take(BYTES_MAX + 1).read_to_end(&mut bytes));
-        // Nobody waits any more for a program that took too long.
-        let _received = collected.send(bytes);
-    });
-    receiver
-}
-
-/// None for a program that took too long, and was ended.
-#[expect(clippy::disallowed_methods, reason = "waits are bounded here, at the edge")]
-fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    while started.elapsed() < COMMAND_MAX {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        thread::sleep(LOOK);
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
-}
-
-/// The end of what a program said on stderr, and how it ended.
-fn tail(bytes: &[u8], status: ExitStatus) -> String {
-    let words = String::from_utf8_lossy(bytes);
-    let words: Vec<char> = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let words: String = words[words.len().saturating_sub(WORDS_MAX)..].iter().collect();
-    match words.is_empty() {
-        true => format!("it ended with {status}"),
-        false => format!("it ended with {status}: {words}"),
     }
 }
 

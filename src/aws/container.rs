@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::aws::AwsCredential;
-use object_store::{CredentialProvider, Error as StoreError, Result as StoreResult};
+use object_store::{CredentialProvider, Result as StoreResult};
 use reqwest::Method;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use super::Env;
-use super::provider::{Lent, denied};
+use super::provider::{Lent, denied, kept, unavailable};
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpOptions, Patience, Request};
 
@@ -88,19 +88,22 @@ impl Container {
         let mut patience = Patience::default();
         let answer = loop {
             match self.http.send(&request).await {
-                Ok(answer) if answer.status >= 500 && patience.again().await => {}
+                Ok(answer) if is_passing(answer.status) && patience.again().await => {}
                 Ok(answer) => break answer,
                 Err(silence) if silence.may_pass() && patience.again().await => {}
-                Err(silence) => return Err(failed(silence.into_error("ask the container for AWS credentials").into())),
+                Err(silence) => return Err(unavailable(silence.into_error("ask the container for AWS credentials").into())),
             }
         };
         match answer.status {
             200 => {}
+            status if is_passing(status) => {
+                return Err(unavailable(format!("the container's endpoint answered {status}").into()));
+            }
             status @ 400..=499 => {
                 let said: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(200).collect();
                 return Err(denied(format!("the container's endpoint answered {status}: {said}")));
             }
-            status => return Err(failed(format!("the container's endpoint answered {status}").into())),
+            status => return Err(unavailable(format!("the container's endpoint answered {status}").into())),
         }
         // What serde says can repeat what was sent, which is secret.
         let given: Given = serde_json::from_slice(&answer.body).map_err(|e| {
@@ -122,15 +125,13 @@ impl CredentialProvider for Container {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> StoreResult<Arc<AwsCredential>> {
-        let mut last = self.last.lock().await;
-        if let Some(lent) = last.as_ref().filter(|lent| lent.lasts()) {
-            return Ok(Arc::clone(&lent.credential));
-        }
-        let lent = self.ask().await?;
-        let credential = Arc::clone(&lent.credential);
-        *last = Some(lent);
-        Ok(credential)
+        kept(&self.last, self.ask()).await
     }
+}
+
+/// Whether an answer may be another one in a moment: the endpoint counts how often it is asked.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
 }
 
 /// Whether a request cannot be overheard on its way.
@@ -142,8 +143,4 @@ fn is_near(url: &Url) -> bool {
         None => return false,
     };
     ip.is_loopback() || LINK_LOCAL.iter().any(|near| near.parse() == Ok(ip))
-}
-
-fn failed(source: crate::error::BoxError) -> StoreError {
-    StoreError::Generic { store: "AWS credentials", source }
 }

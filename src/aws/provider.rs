@@ -1,7 +1,8 @@
 //! Sources of credentials that `object_store` does not have, or whose failure it does not explain.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,9 @@ use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use object_store::{BackoffConfig, CredentialProvider, Error, Result, RetryConfig};
 use serde::Deserialize;
 use tokio::sync::Mutex;
+
+use crate::error::BoxError;
+use crate::program::{self, COMMAND_MAX, Failure};
 
 /// Credentials that end sooner than this are fetched again: a request and its retries must outlive them.
 const LEFT_MIN: TimeDelta = TimeDelta::minutes(5);
@@ -35,9 +39,29 @@ pub(super) struct Lent {
 
 impl Lent {
     #[expect(clippy::disallowed_methods, reason = "whether credentials still last is a matter of the moment they are used in")]
-    pub(super) fn lasts(&self) -> bool {
-        self.expires.is_none_or(|expires| expires - Utc::now() > LEFT_MIN)
+    fn outlive(&self, left: TimeDelta) -> bool {
+        self.expires.is_none_or(|expires| expires - Utc::now() > left)
     }
+}
+
+/// What is kept while it lasts, and asked for anew before it ends.
+pub(super) async fn kept(last: &Mutex<Option<Lent>>, ask: impl Future<Output = Result<Lent>>) -> Result<Arc<AwsCredential>> {
+    let mut last = last.lock().await;
+    if let Some(lent) = last.as_ref().filter(|lent| lent.outlive(LEFT_MIN)) {
+        return Ok(Arc::clone(&lent.credential));
+    }
+    let lent = match (ask.await, last.as_ref().filter(|lent| lent.outlive(TimeDelta::zero()))) {
+        (Ok(lent), _) => lent,
+        // Minutes are left: a source that is away for a moment need not stop the run.
+        (Err(error), Some(lent)) => {
+            tracing::warn!(%error, "could not get new AWS credentials; the last ones are about to expire");
+            return Ok(Arc::clone(&lent.credential));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let credential = Arc::clone(&lent.credential);
+    *last = Some(lent);
+    Ok(credential)
 }
 
 impl std::fmt::Debug for Process {
@@ -64,15 +88,15 @@ impl Process {
 
     async fn ask(&self) -> Result<Printed> {
         let command = self.command.clone();
-        let run = move || Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).output();
-        let output = tokio::task::spawn_blocking(run).await.map_err(|join| self.failed(&join.to_string()))?;
-        let output = output.map_err(|e| self.failed(&format!("it did not start: {e}")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(self.failed(&format!("{}: {}", output.status, said.trim())));
-        }
+        let run = move || program::run(Command::new("sh").args(["-c", &command]), COMMAND_MAX);
+        let printed = tokio::task::spawn_blocking(run).await.map_err(|join| self.failed(&join.to_string()))?;
+        let printed = printed.map_err(|failure| match failure {
+            Failure::NotStarted(error) => self.failed(&format!("it did not start: {error}")),
+            Failure::Passing(why) => unavailable(self.words(&why).into()),
+            Failure::Failed(why) => self.failed(&why),
+        })?;
         // What serde says can repeat what was printed, which is secret.
-        let printed: Printed = serde_json::from_slice(&output.stdout).map_err(|e| {
+        let printed: Printed = serde_json::from_slice(&printed).map_err(|e| {
             self.failed(&format!(
                 "what it printed is not the JSON of a credential process (line {}, column {})",
                 e.line(),
@@ -86,7 +110,11 @@ impl Process {
     }
 
     fn failed(&self, why: &str) -> Error {
-        denied(format!("the `credential_process` of AWS profile `{}` failed: {why}", self.profile))
+        denied(self.words(why))
+    }
+
+    fn words(&self, why: &str) -> String {
+        format!("the `credential_process` of AWS profile `{}` failed: {why}", self.profile)
     }
 }
 
@@ -95,25 +123,25 @@ impl CredentialProvider for Process {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
-        let mut last = self.last.lock().await;
-        if let Some(lent) = last.as_ref().filter(|lent| lent.lasts()) {
-            return Ok(Arc::clone(&lent.credential));
-        }
-        let Printed { access_key_id: key_id, secret_access_key: secret_key, session_token: token, expiration, .. } =
-            self.ask().await?;
-        let credential = Arc::new(AwsCredential { key_id, secret_key, token });
-        *last = Some(Lent { credential: Arc::clone(&credential), expires: expiration });
-        Ok(credential)
+        let ask = async {
+            let printed = self.ask().await?;
+            let Printed { access_key_id: key_id, secret_access_key: secret_key, session_token: token, .. } = printed;
+            Ok(Lent { credential: Arc::new(AwsCredential { key_id, secret_key, token }), expires: printed.expiration })
+        };
+        kept(&self.last, ask).await
     }
 }
 
-/// The instance's metadata, the last place to look. Where it does not answer, the cause is most likely that nobody gave credentials.
+/// The instance's metadata, the last place to look. Where it never answered, the cause is most likely that nobody gave credentials.
 #[derive(Debug)]
-pub(super) struct Instance(AwsCredentialProvider);
+pub(super) struct Instance {
+    provider: AwsCredentialProvider,
+    answered: AtomicBool,
+}
 
 impl Instance {
     pub(super) fn new(provider: AwsCredentialProvider) -> Self {
-        Self(provider)
+        Self { provider, answered: AtomicBool::new(false) }
     }
 }
 
@@ -122,7 +150,18 @@ impl CredentialProvider for Instance {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
-        self.0.get_credential().await.map_err(|e| denied(format!("{NOBODY}, and the instance's metadata has none: {e}")))
+        match self.provider.get_credential().await {
+            Ok(credential) => {
+                self.answered.store(true, Ordering::Relaxed);
+                Ok(credential)
+            }
+            Err(e) if self.answered.load(Ordering::Relaxed) => {
+                // Within the error its words would be taken for a store's: no credentials at all, or a file that is not there.
+                tracing::warn!(error = %e, "the instance's metadata gives no new AWS credentials");
+                Err(unavailable("the instance's metadata, which gave credentials before, gives no new ones now".into()))
+            }
+            Err(e) => Err(denied(format!("{NOBODY}, and the instance's metadata has none: {e}"))),
+        }
     }
 }
 
@@ -144,4 +183,9 @@ const NOBODY: &str =
 
 pub(super) fn denied(why: String) -> Error {
     Error::Unauthenticated { path: String::from("AWS credentials"), source: why.into() }
+}
+
+/// A source that may answer another time.
+pub(super) fn unavailable(source: BoxError) -> Error {
+    Error::Generic { store: "AWS credentials", source }
 }

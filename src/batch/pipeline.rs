@@ -55,14 +55,15 @@ pub(crate) fn collect<S: Source, C: Catalog>(
     observer.phase(Phase::Pull);
     let enough = AtomicBool::new(false);
     let flight = Flight::new(pull.budget.flight);
+    let stop = pull.stop.of_pull();
     let runtime = Handle::current();
     tokio::task::block_in_place(|| {
         std::thread::scope(|threads| {
             let (to_decoder, chunks) = bounded::<Chunk>(CHUNKS_WAITING);
             let (to_assembly, decoded) = bounded::<(Chunk, Decoded)>(CHUNKS_WAITING);
-            let (enough, flight) = (&enough, &flight);
+            let (enough, flight, stop) = (&enough, &flight, &stop);
             let puller = threads.spawn(move || {
-                source.pull(pull.ranges, &pull.limits, pull.stop, &mut |chunk| {
+                source.pull(pull.ranges, &pull.limits, stop, &mut |chunk| {
                     // The receiver only hangs up when it failed itself; its error is the one that is told.
                     let ended = || Error::broken("the decoder ended before the pull");
                     if !flight.enter(chunk.arena.len()) {
@@ -81,9 +82,9 @@ pub(crate) fn collect<S: Source, C: Catalog>(
                     }
                 }
             });
+            let over = Over { flight, stop };
             let fed = feed(&runtime, assembly, &decoded, flight, pull.budget, enough, observer);
-            flight.close();
-            drop(decoded);
+            drop((over, decoded));
             let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked"))?;
             // When the assembly failed, the pull failed only because nobody listened any more.
             let assembly = fed?;
@@ -91,6 +92,19 @@ pub(crate) fn collect<S: Source, C: Catalog>(
             Ok((runtime.block_on(assembly.finish())?, reached))
         })
     })
+}
+
+/// Tells the pull, when it is dropped, that nobody listens any more: else a failure would wait for the next record.
+struct Over<'a> {
+    flight: &'a Flight,
+    stop: &'a Stop,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.stop.give_up();
+        self.flight.close();
+    }
 }
 
 /// Feeds every decoded chunk to the assembly, and lets it write when it is full.

@@ -4,10 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
-use crate::error::{Advice, Error, Result, THREADS_HINT};
-
-/// How tokio and the standard library panic where the system refuses them a thread: that is no bug.
-const REFUSED_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
+use crate::error::{Error, Result};
 
 /// What the work answers, or the panic that ended it (101; 75 where it was for want of a thread).
 ///
@@ -16,19 +13,7 @@ const REFUSED_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to sp
 pub fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
     // What the work held is dropped with it; nothing of it is used again. Boxed: a whole run is too large for the stack.
     let ended = AssertUnwindSafe(Box::pin(work)).catch_unwind();
-    async {
-        ended.await.map_err(|panic| {
-            let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            of_panic(said.unwrap_or("it says nothing"))
-        })
-    }
-}
-
-fn of_panic(said: &str) -> Error {
-    if REFUSED_THREAD.iter().any(|refused| said.starts_with(refused)) {
-        return Error::unavailable("start a thread", Advice { what: said.to_owned(), hint: THREADS_HINT.into() });
-    }
-    Error::broken(format!("a panic: {said}"))
+    async { ended.await.map_err(|panic| Error::of_panic(panic.as_ref())) }
 }
 
 #[cfg(test)]

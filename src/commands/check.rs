@@ -129,6 +129,11 @@ fn job_file(config: &Config) -> String {
     for name in &config.kafka.plain_secrets {
         found.push_str(&format!("; the secret of `{name}` stands in it: `env:NAME` or `file:PATH` keeps it elsewhere"));
     }
+    for name in &config.catalog.plain_secrets {
+        found.push_str(&format!(
+            "; the secret of `catalog.\"{name}\"` stands in it, or in its catalogs file: `env:NAME` or `file:PATH` keeps it elsewhere"
+        ));
+    }
     found
 }
 

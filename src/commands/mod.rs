@@ -17,7 +17,7 @@ pub mod verify;
 use serde::Serialize;
 
 use crate::catalog::AnyCatalog;
-use crate::config::{CatalogConfig, Config, is_catalog_secret, may_be_elsewhere};
+use crate::config::{CatalogConfig, Config, may_be_elsewhere, may_be_elsewhere_in_catalog};
 use crate::error::{Error, Result};
 use crate::job::settle::group;
 use crate::memory::Budget;
@@ -57,7 +57,7 @@ impl Failed {
 
 /// Opens catalog and store; asks neither yet.
 pub fn open_tables(config: &Config) -> Result<Tables> {
-    let properties = secrets::resolved("catalog", &config.catalog.properties, is_catalog_secret)?;
+    let properties = secrets::resolved("catalog", &config.catalog.properties, may_be_elsewhere_in_catalog)?;
     let catalog = CatalogConfig { properties, ..config.catalog.clone() };
     let store = Store::with(catalog.properties.clone());
     let catalog = AnyCatalog::open(&catalog, &config.name, &store)?;

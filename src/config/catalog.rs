@@ -26,12 +26,14 @@ pub(super) fn read(catalog: &Section<'_>) -> CatalogConfig {
         false => catalog.require("warehouse").filter(|_| kind.is_some()).and_then(|value| value.parsed(warehouse)),
     };
     let uri = uri.and_then(|value| value.parsed(if rest { rest::uri } else { database::uri })).unwrap_or_default();
+    let (properties, plain_secrets) = properties(catalog, kind, &uri);
     CatalogConfig {
         kind: kind.unwrap_or(CatalogKind::Sql),
         name: catalog.get("name").and_then(|value| value.name()).unwrap_or_else(|| String::from(NAME_DEFAULT)),
-        properties: properties(catalog, kind, &uri),
+        properties,
         uri,
         warehouse: place.unwrap_or_default(),
+        plain_secrets,
     }
 }
 
@@ -66,23 +68,29 @@ pub(super) fn without_password(uri: &str) -> String {
     masked.unwrap_or_else(|| before.to_owned()) + options
 }
 
-fn properties(catalog: &Section<'_>, kind: Option<CatalogKind>, uri: &str) -> BTreeMap<String, String> {
+/// The properties, and the names of those whose secret stands in a file.
+fn properties(catalog: &Section<'_>, kind: Option<CatalogKind>, uri: &str) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut plain = Vec::new();
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     let mut values = Vec::new();
     for (name, value) in catalog.properties(vocabulary::keys("catalog")) {
-        let Some((_, secret, _)) = catalog_properties::find(&name) else {
+        if catalog_properties::find(&name).is_none() {
             match nearest(&name, catalog_properties::known().iter().map(|(known, ..)| *known)) {
                 Some(meant) => value.mistake(format!("unknown property `catalog.{name}`; did you mean `{meant}`?")),
                 None => catalog.unknown(&name, value.at),
             }
             continue;
-        };
-        let Some(text) = (if *secret { value.kept() } else { value.property() }) else { continue };
+        }
+        let kept = catalog_properties::may_be_elsewhere(&name);
+        let Some(text) = (if kept { value.kept() } else { value.property() }) else { continue };
         if let Some(other) = found.keys().find(|other| **other != name && catalog_properties::is_same(other, &name)) {
             value.mistake(format!("`catalog.{name}` is `{other}` again: case makes no difference in a header's name"));
         }
         // As for AWS's own libraries an empty variable is none; an empty header takes away one that is sent by itself.
         if !text.is_empty() || name.starts_with("header.") {
+            if catalog_properties::is_secret(&name) && value.is_plain() {
+                plain.push(name.clone());
+            }
             found.insert(name.clone(), text);
             values.push((name, value));
         }
@@ -95,5 +103,5 @@ fn properties(catalog: &Section<'_>, kind: Option<CatalogKind>, uri: &str) -> BT
             value.mistake(format!("`catalog.{name}` has no effect {reason}"));
         }
     }
-    found
+    (found, plain)
 }

@@ -121,6 +121,11 @@ pub(crate) fn is_secret(name: &str) -> bool {
     find(name).map_or_else(|| is_secret_by_name(name), |(_, secret, _)| *secret)
 }
 
+/// Whether a property's value may be kept elsewhere: secrets, and what is kept beside them.
+pub(crate) fn may_be_elsewhere(name: &str) -> bool {
+    is_secret(name) || name.ends_with(".access-key-id") || name == "adls.client-id"
+}
+
 /// Whether two names are one: HTTP makes no difference between the cases of a header's name.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || (one.starts_with("header.") && one.eq_ignore_ascii_case(other))

@@ -43,13 +43,14 @@ impl fmt::Debug for KafkaConfig {
 
 impl fmt::Debug for CatalogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, name, uri, warehouse, properties } = self;
+        let Self { kind, name, uri, warehouse, properties, plain_secrets } = self;
         f.debug_struct("CatalogConfig")
             .field("kind", kind)
             .field("name", name)
             .field("uri", &catalog::without_password(uri))
             .field("warehouse", warehouse)
             .field("properties", &masked(properties, catalog_properties::is_secret))
+            .field("plain_secrets", plain_secrets)
             .finish()
     }
 }

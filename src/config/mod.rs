@@ -41,7 +41,7 @@ pub use self::show::Setting;
 /// The value of a setting.
 pub use toml::Value as SettingValue;
 
-pub(crate) use self::catalog_properties::{is_secret as is_catalog_secret, known as known_catalog_properties};
+pub(crate) use self::catalog_properties::{known as known_catalog_properties, may_be_elsewhere as may_be_elsewhere_in_catalog};
 pub(crate) use self::kafka::millis_at_or_after;
 pub(crate) use self::nearest::nearest as nearest_name;
 pub(crate) use self::overrides::PREFIX as VARIABLE_PREFIX;
@@ -358,6 +358,8 @@ pub struct CatalogConfig {
     pub warehouse: String,
     /// Properties of the catalog and of its stores, by the names that PyIceberg gave them.
     pub properties: BTreeMap<String, String>,
+    /// Names of properties whose secret stands in a file itself.
+    pub plain_secrets: Vec<String>,
 }
 
 /// Which protocol a catalog speaks.

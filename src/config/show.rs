@@ -148,7 +148,7 @@ fn start_value(start: &Start) -> Value {
 }
 
 fn of_catalog(rows: &mut Rows<'_>, catalog: &CatalogConfig) {
-    let CatalogConfig { kind, name, uri, warehouse, properties } = catalog;
+    let CatalogConfig { kind, name, uri, warehouse, properties, plain_secrets: _ } = catalog;
     rows.table = "catalog";
     rows.add("type", catalog::kind(*kind));
     rows.add("name", name.as_str());

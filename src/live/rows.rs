@@ -26,7 +26,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use crate::error::{Doing, Error, Result};
 use crate::live::adapt::{Columns, Projection, id_of, with_field_ids};
 use crate::live::files::{LiveDelete, LiveFiles};
-use crate::storage::{Store, failed};
+use crate::storage::{Store, failed, is_down};
 
 /// Fetched from a file's end at first: most footers fit, which saves a request.
 const FOOTER_BYTES: usize = 64 << 10;
@@ -245,6 +245,9 @@ fn options() -> ArrowReaderOptions {
 /// Why a footer could not be read. A file that is shorter than it was answers like a store in trouble; its size tells them apart.
 async fn no_footer(file: &DataFile, store: &Store, error: ParquetError) -> Error {
     let doing = || format!("read the footer of `{}`", file.file_path());
+    if is_down(&error) {
+        return failed(doing, error);
+    }
     let recorded = file.file_size_in_bytes();
     match store.size(file.file_path()).await {
         Ok(Some(size)) if size != recorded => {

@@ -137,6 +137,8 @@ async fn refusals_say_who_acts() {
         (400, json!({"error": "invalid_scope"}), 77, "answered 400: invalid_scope"),
         (403, json!({"error": {"message": "not you", "type": "X", "code": 403}}), 77, "answered 403: not you"),
         (404, json!("no such page"), 78, "answered 404: \"no such page\""),
+        (400, json!(format!("{}s3cr3t&=", "x".repeat(super::WORDS_MAX - 4))), 77, "xxx"),
+        (400, json!("you sent client_secret=s3cr3t%26%3D"), 77, "client_secret=***"),
         (302, json!(""), 78, "answered 302"),
         (500, json!({"error": "server_error"}), 75, "answered 500: server_error"),
         (200, json!({"no": "token"}), 78, "answered without a token"),

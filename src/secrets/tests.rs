@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment is what is tested, and a clock that a wait ends")]
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use super::*;
 
@@ -76,7 +77,9 @@ fn what_a_program_prints_is_never_told_and_what_it_complains_of_is() {
 #[test]
 fn what_a_program_leaves_running_is_not_waited_for() {
     let started = Instant::now();
-    assert_eq!(refused("command:sh -c 'echo open-sesame; sleep 20 &'").0, 75);
+    let (code, said) = refused("command:sh -c 'echo open-sesame; sleep 20 &'");
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("keeps its output open") && !said.contains("open-sesame"), "{said}");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
@@ -94,6 +97,24 @@ fn a_file_that_may_not_be_read_is_denied() {
 }
 
 #[test]
+fn a_program_is_ended_where_less_time_is_left_than_it_takes() {
+    let started = Instant::now();
+    let error = Secret::new(String::from("token"), "command:sleep 20").read_within(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.exit_code(), 75, "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_program_that_may_not_be_run_is_denied() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "#!/bin/sh\necho open-sesame\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, said) = refused(&format!("command:{}", file.path().display()));
+    assert_eq!(code, 77, "{said}");
+    assert!(said.contains("cannot start"), "{said}");
+}
+
+#[test]
 fn only_what_may_be_elsewhere_is_read() {
     let job = BTreeMap::from([
         ("sasl.password".to_owned(), "command:echo open-sesame".to_owned()),
@@ -102,5 +123,9 @@ fn only_what_may_be_elsewhere_is_read() {
     let read = resolved("kafka", &job, |name| name == "sasl.password").unwrap();
     assert_eq!(read["sasl.password"], "open-sesame");
     assert_eq!(read["ssl.ca.location"], "file:not-a-place");
+    let names = ["adls.client-id", "client.access-key-id", "rest.access-key-id", "s3.access-key-id", "s3.region"];
+    let catalog = names.map(|name| (name.to_owned(), "command:echo me".to_owned())).into();
+    let read = resolved("catalog", &catalog, crate::config::may_be_elsewhere_in_catalog).unwrap();
+    assert_eq!(read.into_values().collect::<Vec<_>>(), ["me", "me", "me", "me", "command:echo me"]);
     assert!(!format!("{:?}", Secret::new("key".into(), "open-sesame")).contains("sesame"));
 }

@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, error, info, warn};
 
 use crate::error::{Error, Result};
 use crate::offsets::{Offset, Partition};
+use crate::source::now;
 use crate::source::security::refusal::Refusal;
 
 /// Heard through the callbacks of one client, kept for the room that asked something of it.
@@ -20,7 +22,8 @@ pub(super) struct Health(Mutex<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    refused: Option<Refusal>,
+    /// The last refusal, and when it was heard of.
+    refused: Option<(Instant, Refusal)>,
     refusals: u64,
     /// OpenSSL's last verdict of a broker's certificate, by the broker's address.
     verdicts: HashMap<String, i32>,
@@ -45,7 +48,7 @@ impl Health {
             // Said by us, to librdkafka; we know more of it.
             _ if reason.starts_with(TOKEN_FAILED) => {}
             _ if refusal.is_some() => {
-                heard.refused = refusal;
+                heard.refused = refusal.map(|refusal| (now(), refusal));
                 heard.refusals += 1;
             }
             Code::Fatal => heard.broken = Some(reason.to_owned()),
@@ -91,10 +94,17 @@ impl Health {
         self.lock().refusals
     }
 
-    /// The error for credentials that were refused, if they were: why there is no token, where that is why.
+    /// The error for credentials that were refused, if they were of late: why there is no token, where that is why.
     pub(super) fn denied(&self, doing: impl FnOnce() -> String) -> Option<Error> {
+        self.denied_at(now(), doing)
+    }
+
+    fn denied_at(&self, now: Instant, doing: impl FnOnce() -> String) -> Option<Error> {
         let mut heard = self.lock();
-        let refusal = heard.refused.clone()?;
+        let (at, refusal) = heard.refused.clone()?;
+        if now.saturating_duration_since(at) > REFUSED_MAX {
+            return None;
+        }
         Some(heard.no_token.take().unwrap_or_else(|| refusal.into_error(doing())))
     }
 
@@ -130,6 +140,10 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long a refusal may be why something goes wrong. One that lasts is heard of again sooner: librdkafka tells the same one of the
+/// same broker again after half a minute.
+const REFUSED_MAX: Duration = Duration::from_secs(45);
 
 /// How librdkafka begins when it passes on that there is no token.
 const TOKEN_FAILED: &str = "Failed to acquire SASL OAUTHBEARER token";
@@ -195,6 +209,17 @@ mod tests {
         assert_eq!((health.refusals(), health.broken().as_deref()), (1, Some("fenced")));
         let error = health.denied(|| "read".into()).unwrap();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (77, "not allowed to read"));
+    }
+
+    #[test]
+    fn a_refusal_that_is_over_does_not_explain_a_later_silence() {
+        let health = Health::default();
+        health.heard(Code::Authentication, "wrong password");
+        let later = |seconds| health.denied_at(now() + Duration::from_secs(seconds), String::new);
+        assert_eq!(later(40).unwrap().exit_code(), 77, "librdkafka may not have told it again yet");
+        assert!(later(50).is_none());
+        health.heard(Code::Authentication, "wrong password");
+        assert_eq!(health.denied(String::new).unwrap().exit_code(), 77);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -179,19 +179,37 @@ impl Chunk {
 
 /// The wish to end, shared between the signal handler and the pull. Once set it stays set.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicU8>);
+pub struct Stop {
+    signal: Arc<AtomicU8>,
+    over: Arc<AtomicBool>,
+}
 
 impl Stop {
     /// Asks for the end; remembers the first signal's number (2 or 15).
     pub fn request(&self, signal: u8) {
-        let _first_wins = self.0.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        let _first_wins = self.signal.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// The signal that asked for the end, if one did.
     pub fn requested(&self) -> Option<u8> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.signal.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal),
         }
+    }
+
+    /// The same wish for one pull, which can be given up alone.
+    pub(crate) fn of_pull(&self) -> Self {
+        Self { signal: Arc::clone(&self.signal), over: Arc::default() }
+    }
+
+    /// Ends the pull: nobody listens to it any more.
+    pub(crate) fn give_up(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a pull is to end, for whichever reason.
+    pub fn ends_pull(&self) -> bool {
+        self.over.load(Ordering::SeqCst) || self.requested().is_some()
     }
 }

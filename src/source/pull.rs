@@ -109,10 +109,12 @@ impl Lane {
 
     /// `leader_epoch` is that of a record at or past `next - 1`. An older one must not stay: an election after it would look
     /// like a truncated log to the next run.
-    fn move_to(&mut self, next: Offset, leader_epoch: Option<i32>, now: Duration) {
+    /// Answers whether the lane is done.
+    fn move_to(&mut self, next: Offset, leader_epoch: Option<i32>, now: Duration) -> bool {
         self.next = next.min(self.end);
         self.leader_epoch = leader_epoch;
         self.moved_at = now;
+        self.is_done()
     }
 }
 
@@ -154,7 +156,7 @@ impl<'a, 's> Pull<'a, 's> {
             chunk: Chunk::default(),
             bytes: 0,
             progress: false,
-            refusals: Refusals { count: feed.health.refusals(), last: None },
+            refusals: Refusals { count: feed.health.refusals(), first: None },
             clock: Clock::start(),
             cut: None,
         }
@@ -189,6 +191,10 @@ impl<'a, 's> Pull<'a, 's> {
 
     /// Copies the records that belong to the plan, and hands over what is full.
     fn take(&mut self, batch: &Batch<'_>, now: Duration) -> Result<Option<Cut>> {
+        if batch.messages().any(|message| message.failure().is_none()) {
+            // What was wrong with the connections before must not explain a later silence.
+            self.feed.health.answered();
+        }
         for message in batch.messages() {
             match message.failure() {
                 None => self.record(&message, now),
@@ -217,9 +223,10 @@ impl<'a, 's> Pull<'a, 's> {
         if offset < lane.end {
             self.bytes += append(&mut self.chunk, message);
         }
-        lane.move_to(offset + 1, message.leader_epoch(), now);
         self.progress = true;
-        self.close_if_done(partition);
+        if lane.move_to(offset + 1, message.leader_epoch(), now) {
+            self.close(partition);
+        }
     }
 
     fn event(&mut self, message: &Message<'_>, failure: &Failure, now: Duration) -> Result<()> {
@@ -236,16 +243,14 @@ impl<'a, 's> Pull<'a, 's> {
             // The event knows no epoch, and librdkafka's position forgets it here: an event in a batch counts as a record.
             lane.move_to(lane.end, None, now);
             self.progress = true;
-            self.close_if_done(partition);
+            self.close(partition);
         }
         Ok(())
     }
 
-    fn close_if_done(&mut self, partition: Partition) {
-        if self.lanes[&partition].is_done() {
-            self.open -= 1;
-            self.finished.push(partition);
-        }
+    fn close(&mut self, partition: Partition) {
+        self.open -= 1;
+        self.finished.push(partition);
     }
 
     fn chunk_is_full(&self) -> bool {
@@ -268,7 +273,7 @@ impl<'a, 's> Pull<'a, 's> {
     }
 
     fn interrupted(&self, stop: &Stop, idle: bool) -> Option<Cut> {
-        if stop.requested().is_some() && (self.progress || idle) {
+        if stop.ends_pull() && (self.progress || idle) {
             return Some(Cut::Signal);
         }
         (self.progress && self.clock.total() >= self.limits.duration_max).then_some(Cut::Duration)
@@ -288,12 +293,9 @@ impl<'a, 's> Pull<'a, 's> {
 
     /// A partition that stands still since credentials were refused will not move again; librdkafka would try for ever.
     fn check_refused(&mut self, moved_at: Duration, now: Duration) -> Result<()> {
-        let count = self.feed.health.refusals();
-        if count != self.refusals.count {
-            self.refusals = Refusals { count, last: Some(now) };
-        }
-        let standing = |at: Duration| moved_at <= at && now.saturating_sub(at) >= REFUSED_MAX;
-        match self.refusals.last.filter(|&at| standing(at)).and_then(|_| self.feed.health.denied(|| self.doing())) {
+        self.refusals.heard(self.feed.health.refusals(), moved_at, now);
+        let standing = |first: Duration| now.saturating_sub(first) >= REFUSED_MAX;
+        match self.refusals.first.filter(|&first| standing(first)).and_then(|_| self.feed.health.denied(|| self.doing())) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -434,10 +436,19 @@ fn append(chunk: &mut Chunk, message: &Message<'_>) -> u64 {
     u64::try_from(chunk.arena.len() - before).expect("a length fits 64 bits")
 }
 
-/// Refusals that were heard of, and when the last new one was, on the pull's own clock.
+/// Refusals that were heard of, and when the first one was since a partition stands still, on the pull's own clock.
 struct Refusals {
     count: u64,
-    last: Option<Duration>,
+    first: Option<Duration>,
+}
+
+impl Refusals {
+    /// Takes how many there were by now. `moved_at`: since when the partition stands still.
+    fn heard(&mut self, count: u64, moved_at: Duration, now: Duration) {
+        // Further ones, of other brokers, must not put the end off.
+        self.first = self.first.filter(|&first| first >= moved_at).or((count != self.count).then_some(now));
+        self.count = count;
+    }
 }
 
 /// Time spent on waiting for the broker. While the sink is busy nothing is taken from the queue, so nothing can stall.
@@ -464,5 +475,24 @@ impl Clock {
         let result = work();
         self.paused += started.elapsed();
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_by_further_brokers_do_not_put_the_end_off() {
+        let at = Duration::from_secs;
+        let mut refusals = Refusals { count: 0, first: None };
+        let mut heard = |count, moved_at, now| {
+            refusals.heard(count, at(moved_at), at(now));
+            refusals.first
+        };
+        assert_eq!(heard(0, 0, 1), None);
+        assert_eq!([heard(1, 0, 2), heard(2, 0, 5), heard(3, 0, 8)], [Some(at(2)); 3]);
+        assert_eq!(heard(3, 9, 9), None, "it moved again");
+        assert_eq!(heard(4, 9, 10), Some(at(10)));
     }
 }

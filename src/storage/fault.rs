@@ -88,6 +88,15 @@ pub(super) fn trouble(error: &object_store::Error) -> Trouble {
     }
 }
 
+/// Whether a store gave no answer, or asked to come again, after all the tries that the client makes: who asks it something else
+/// waits as long again. A 500 is left out, and so is an answer that broke off: some stores answer so to a range behind a file's end.
+pub(crate) fn is_down(error: &(dyn StdError + 'static)) -> bool {
+    let silent =
+        |error: &HttpError| matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout);
+    let is_silent = causes(error).any(|error| error.downcast_ref().is_some_and(silent));
+    is_silent || answer(error).is_some_and(|answer| matches!(answer.status, 408 | 429 | 502..=504))
+}
+
 enum Fault {
     /// With what stands behind it, where that is known.
     Denied(Option<&'static str>),
@@ -213,7 +222,7 @@ impl std::fmt::Display for Answer {
     }
 }
 
-fn answer(error: &object_store::Error) -> Option<Answer> {
+fn answer(error: &(dyn StdError + 'static)) -> Option<Answer> {
     const BEFORE: &str = "non-2xx status code: ";
     let text = causes(error).map(ToString::to_string).filter(|text| text.contains(BEFORE)).last()?;
     let (_, after) = text.split_once(BEFORE)?;
@@ -229,4 +238,25 @@ fn texts(error: &object_store::Error) -> String {
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_down_is_told_from_one_that_has_less_than_was_asked_for() {
+        let of_store = |source: BoxError| object_store::Error::Generic { store: "S3", source };
+        let silence = |kind| of_store(HttpError::new(kind, std::io::Error::other("gone")).into());
+        let status = |line: &str| of_store(format!("after 8 retries: non-2xx status code: {line}").into());
+        for down in
+            [silence(HttpErrorKind::Connect), silence(HttpErrorKind::Timeout), status("503 Slow: x"), status("429 Later: x")]
+        {
+            assert!(is_down(&down), "{down}");
+            assert!(is_down(&ParquetError::External(down.into())));
+        }
+        for up in [silence(HttpErrorKind::Interrupted), status("500 Oops: x"), status("416 Range: x")] {
+            assert!(!is_down(&up), "{up}");
+        }
+    }
 }

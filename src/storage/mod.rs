@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use client::Properties;
 pub(crate) use disk::make_directory;
-pub(crate) use fault::{failed, is_damage};
+pub(crate) use fault::{failed, is_damage, is_down};
 pub use meter::Requests;
 use place::{Root, parse_key, split};
 pub(crate) use upload::Upload;
@@ -175,6 +175,7 @@ impl Store {
         };
         let read = match client.get_ranges(&path, ranges).await {
             Ok(read) => read,
+            Err(error) if is_down(&error) => return Err(failed(|| format!("read `{location}`"), error)),
             // Stores differ in what they call a range behind the end.
             Err(error) => {
                 let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,12 +13,16 @@ use object_store::aws::AwsCredential;
 use object_store::azure::AzureCredential;
 use object_store::gcp::GcpCredential;
 use object_store::{CredentialProvider, Error};
+use tokio::time::Instant;
 
 use super::place::canonical;
 use crate::error::Result;
 
 /// Credentials are fetched anew when they last no longer than this: a request and its retries must not outlive them.
 const LEFT_MIN: TimeDelta = TimeDelta::minutes(5);
+
+/// How long a catalog that is away is left alone while what it vended is still good: each request to a store would wait for it.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Properties for all locations that begin with a prefix: those of a store (`s3.access-key-id`, `s3.session-token`,
 /// `gcs.oauth2.token`, `adls.sas-token.ACCOUNT`, `s3.endpoint`, ...) and when they expire (`s3.session-token-expires-at-ms`,
@@ -50,7 +55,8 @@ pub(super) struct Lease {
     /// The age at which a store called them expired.
     expired_at: AtomicU64,
     refresh: Mutex<Refresh>,
-    refreshing: tokio::sync::Mutex<()>,
+    /// When a catalog that is away was last asked in vain; one request asks at a time.
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Lease {
@@ -67,7 +73,7 @@ impl Lease {
             age: AtomicU64::new(1),
             expired_at: AtomicU64::new(0),
             refresh: Mutex::new(refresh),
-            refreshing: tokio::sync::Mutex::new(()),
+            refreshing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -119,13 +125,18 @@ impl Lease {
         if self.is_good(prefix) {
             return self.held(prefix).ok_or_else(gone);
         }
-        let _one_at_a_time = self.refreshing.lock().await;
-        if !self.is_good(prefix) {
+        let mut failed_at = self.refreshing.lock().await;
+        let waits = failed_at.is_some_and(|at| at.elapsed() < ASK_AGAIN) && self.is_alive(prefix);
+        if !waits && !self.is_good(prefix) {
             let refresh = Arc::clone(&self.refresh.lock().unwrap_or_else(PoisonError::into_inner));
             match refresh().await {
-                Ok(granted) => self.replace(granted),
+                Ok(granted) => {
+                    *failed_at = None;
+                    self.replace(granted);
+                }
                 // Five minutes are left: a catalog that is away for a moment need not stop the run.
                 Err(error) if self.is_alive(prefix) => {
+                    *failed_at = Some(Instant::now());
                     tracing::warn!(%error, "could not refresh vended credentials, which are about to expire");
                 }
                 Err(error) => return Err(Error::Generic { store: "vended credentials", source: error.into() }),
@@ -206,4 +217,39 @@ pub(super) fn azure(properties: &BTreeMap<String, String>) -> Option<AzureCreden
 fn query_pairs(signature: &str) -> Vec<(String, String)> {
     let query = signature.trim_start_matches('?').replace('+', "%2B");
     url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_catalog_that_is_away_is_not_asked_for_each_request_while_what_it_vended_is_good() {
+        #[expect(clippy::disallowed_methods, reason = "whether credentials still last is a matter of the moment they are used in")]
+        let soon = (Utc::now() + TimeDelta::minutes(3)).timestamp_millis();
+        let properties = BTreeMap::from([("s3.session-token-expires-at-ms".to_owned(), soon.to_string())]);
+        let granted = vec![Vended { prefix: "s3://b".into(), properties }];
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let refresh: Refresh = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err(crate::error::Error::unavailable("load the table", "gone")) }.boxed()
+        });
+        let lease = Lease::new("s3://b/t", granted.clone(), Arc::clone(&refresh));
+        for _ in 0..3 {
+            assert!(lease.current("s3://b").await.is_ok());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        *lease.refreshing.lock().await = Instant::now().checked_sub(ASK_AGAIN);
+        assert!(lease.current("s3://b").await.is_ok());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // What a store called expired is of no use, however long it was said to last.
+        lease.expire(lease.age());
+        assert!(lease.current("s3://b").await.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
 }

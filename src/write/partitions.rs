@@ -223,7 +223,6 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Expected texts are those of Java's `java.time` classes and `URLEncoder`.
     #[test]
     fn a_long_value_gets_a_folder_that_a_disk_takes() {
         assert_eq!(segment("p", "x"), "p=x/");
@@ -233,6 +232,7 @@ mod tests {
         assert_eq!(segment("p", &"b".repeat(253)).len(), 256);
     }
 
+    /// Expected texts are those of Java's `java.time` classes and `URLEncoder`.
     #[test]
     fn partition_values_are_printed_as_java_prints_them() {
         let check = |transform: Transform, kind: PrimitiveType, value: Literal, expected: &str| {

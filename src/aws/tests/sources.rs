@@ -90,6 +90,7 @@ async fn what_a_container_does_not_give_says_who_acts() {
         (Reply::json(403, &json!({"message": "no role"})), 77, "answered 403: {"),
         (Reply::json(200, &json!({"AccessKeyId": "a", "SecretAccessKey": ["leaked-secret"]})), 77, "no credentials (line 1"),
         (Reply::json(500, &json!({})), 75, "answered 500"),
+        (Reply::json(429, &json!({})), 75, "answered 429"),
         (Reply::Hangup, 75, "ask the container"),
     ] {
         let server = Server::start(move |_| reply.clone());
@@ -101,6 +102,34 @@ async fn what_a_container_does_not_give_says_who_acts() {
     let (exit, said) = code(server.url().as_str(), &[("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere/token")]).await;
     assert_eq!(exit, 77, "{said}");
     assert!(said.contains("`/nowhere/token`, which AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names"), "{said}");
+}
+
+#[tokio::test]
+async fn a_source_that_is_away_for_a_moment_does_not_take_keys_that_still_last() {
+    let mut replies = vec![Reply::json(403, &json!({})), Reply::json(200, &keys("one", 4))];
+    let server = Server::start(move |_| replies.pop().unwrap_or_else(|| Reply::json(200, &keys("two", 60))));
+    let uri = server.url().to_string();
+    let chain = Home::new("", "", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)]).open(&[]).unwrap();
+    for id in ["one", "one", "two"] {
+        assert_eq!(chain.credentials().await.unwrap().access_key_id(), id);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_gave_keys_before_is_asked_another_time() {
+    let mut given = vec![keys("one", 4)];
+    let server = Server::start(move |seen: &Seen| match seen.line.as_str() {
+        "PUT /latest/api/token" => Reply::Answer(200, vec![], "metadata-token".into()),
+        "GET /latest/meta-data/iam/security-credentials/" => Reply::Answer(200, vec![], "loader".into()),
+        _ => given.pop().map_or_else(|| Reply::json(404, &json!({"at": "http://169.254.169.254"})), |keys| Reply::json(200, &keys)),
+    });
+    let at = server.url();
+    let env = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", at.as_str()), ("AWS_EC2_METADATA_DISABLED", "false")];
+    let chain = Home::new("", "", &env).open(&[]).unwrap();
+    assert_eq!(chain.credentials().await.unwrap().access_key_id(), "one");
+    // For 0.1 s it takes short keys for all that there are.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(chain.credentials().await.unwrap_err().exit_code(), 75);
 }
 
 /// The second version of the metadata service: a token, the role's name, its keys.

@@ -117,6 +117,29 @@ impl RestCatalog {
         }
     }
 
+    async fn swap_once(&self, change: &Change) -> CommitOutcome {
+        let table = &change.base.ident;
+        let body = Commit::of(change);
+        let ask = |session: &Session| {
+            session.admit(change)?;
+            let path = session.paths_onto(&change.base).table(table);
+            Ok(Ask::post(path, &body, session.key())?.bearing(session.bearer(table)))
+        };
+        self.commit(format!("commit to table `{table}`"), ask, |session, answer, doing| {
+            session.client.parse::<CommitAnswer>(doing, &answer.body).map(|_| ())
+        })
+        .await
+    }
+
+    /// Whether another load brings another token for a table than the one that was refused: it may have ended during the pull.
+    async fn renews(&self, table: &TableIdent, refused: &str) -> bool {
+        if let Err(error) = self.load(table).await {
+            tracing::info!(%error, "no other token for the table");
+            return false;
+        }
+        self.session.get().is_some_and(|session| session.bearer(table).as_deref() != Some(refused))
+    }
+
     /// Creates a namespace, and those above it where the server misses them.
     async fn create_namespace(&self, session: &Session, namespace: &NamespaceIdent) -> Result<()> {
         let doing = || format!("create namespace `{}`", namespace.as_ref().join("."));
@@ -162,6 +185,10 @@ impl RestCatalog {
             false => Err(error),
         }
     }
+}
+
+fn is_denial(cause: &BoxError) -> bool {
+    matches!(cause.downcast_ref(), Some(Error::Denied { .. }))
 }
 
 /// Whether what was to be made is there already. Not every conflict says so.
@@ -212,16 +239,14 @@ impl Catalog for RestCatalog {
 
     async fn swap(&self, change: &Change) -> CommitOutcome {
         let table = &change.base.ident;
-        let body = Commit::of(change);
-        let ask = |session: &Session| {
-            session.admit(change)?;
-            let path = session.paths_onto(&change.base).table(table);
-            Ok(Ask::post(path, &body, session.key())?.bearing(session.bearer(table)))
-        };
-        self.commit(format!("commit to table `{table}`"), ask, |session, answer, doing| {
-            session.client.parse::<CommitAnswer>(doing, &answer.body).map(|_| ())
-        })
-        .await
+        let bearer = self.session.get().and_then(|session| session.bearer(table));
+        let outcome = self.swap_once(change).await;
+        match (&outcome, bearer) {
+            (CommitOutcome::Refused(cause), Some(bearer)) if is_denial(cause) && self.renews(table, &bearer).await => {
+                self.swap_once(change).await
+            }
+            _ => outcome,
+        }
     }
 
     async fn swaps_together(&self) -> Result<bool> {

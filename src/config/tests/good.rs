@@ -208,7 +208,7 @@ fn reads_every_key() {
     KafkaConfig { topic: "t", start: Timestamp(1769860800001), on_data_loss: Skip, mirror_group: false, properties: {"bootstrap.servers": "a:1,b:2", "debug": "consumer", "fetch.max.bytes": "1000", "socket.keepalive.enable": "true"}, plain_secrets: [] }
     FormatConfig { epoch_unit: Micros, unknown_fields: Reject }
     {"h": Headers, "o": Offset, "s": Sha256}
-    CatalogConfig { kind: Sql, name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake", properties: {} }
+    CatalogConfig { kind: Sql, name: "lake", uri: "sqlite://catalog.db", warehouse: "file:///srv/lake", properties: {}, plain_secrets: [] }
     ["a", "b"] c audit 3 {"commit.retry.num-retries": "3", "write.metadata.delete-after-commit.enabled": "true"}
     [ColumnConfig { name: "id", field_type: Primitive(Uuid), required: true, doc: Some("who") }, ColumnConfig { name: "t", field_type: Primitive(TimestamptzNs), required: false, doc: None }, ColumnConfig { name: "o", field_type: Primitive(Long), required: false, doc: None }, ColumnConfig { name: "h", field_type: Map(MapType { key_field: NestedField { id: 1, name: "key", required: true, field_type: Primitive(String), doc: None, initial_default: None, write_default: None }, value_field: NestedField { id: 2, name: "value", required: false, field_type: Primitive(Binary), doc: None, initial_default: None, write_default: None } }), required: false, doc: None }, ColumnConfig { name: "s", field_type: Primitive(Fixed(32)), required: false, doc: None }, ColumnConfig { name: "gone", field_type: Primitive(Boolean), required: false, doc: None }]
     [PartitionBy { column: "id", transform: Bucket(16) }]
@@ -332,4 +332,11 @@ fn what_a_variable_holds_is_the_secret_and_never_the_name_of_a_place() {
     let other = kafka("\"client.rack\" = \"${SECRET}\"\n\"ssl.ca.pem\" = \"-----BEGIN\"");
     assert_eq!(other.properties["client.rack"], "env:hunter2", "no secret stands there");
     assert_eq!(other.plain_secrets, [""; 0]);
+}
+
+#[test]
+fn a_catalogs_secret_that_stands_in_the_file_is_noted() {
+    let noted = |lines: &str| parse(&small("type = \"sql\"", &format!("type = \"sql\"\n{lines}"))).catalog.plain_secrets;
+    assert_eq!(noted("\"s3.secret-access-key\" = \"sesame\"\n\"s3.access-key-id\" = \"me\""), ["s3.secret-access-key"]);
+    assert_eq!(noted("\"s3.secret-access-key\" = \"file:/run/key\"\n\"s3.access-key-id\" = \"env:ID\""), [""; 0]);
 }

@@ -2,6 +2,7 @@
 //! can judge it.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use rdkafka_sys as sys;
 
 use super::Consumer;
 use super::raw::{bytes, take_error, text};
+use crate::error::Error;
 use crate::source::health::{self, Health};
 use crate::source::security::login::{Login, Token};
 
@@ -96,15 +98,23 @@ unsafe extern "C" fn on_token(client: *mut sys::rd_kafka_t, _: *const c_char, op
     // SAFETY: as in `on_error`.
     let listener = unsafe { &*opaque.cast::<Listener>() };
     let Some(login) = &listener.login else { return };
-    let outcome = login.token().and_then(|token| {
-        // SAFETY: the client is live while it calls back.
-        unsafe { set_token(client, &token) }.map_err(|reason| login.unusable(&reason))
+    let outcome = caught(|| {
+        login.token().and_then(|token| {
+            // SAFETY: the client is live while it calls back.
+            unsafe { set_token(client, &token) }.map_err(|reason| login.unusable(&reason))
+        })
     });
     if outcome.is_err() {
         // SAFETY: as above. The text goes nowhere: the error itself is kept.
         unsafe { sys::rd_kafka_oauthbearer_set_token_failure(client, c"no token".as_ptr()) };
     }
     listener.health.logged_in(outcome);
+}
+
+/// What the work answers; its panic is an error too, as none may pass through librdkafka: it would end the process where it stands.
+fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // What the work held is dropped with it; nothing of it is used again.
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::of_panic(panic.as_ref())))
 }
 
 /// # Safety
@@ -135,5 +145,20 @@ unsafe fn set_token(client: *mut sys::rd_kafka_t, token: &Token) -> Result<(), S
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         // librdkafka's own words repeat the token.
         code => Err(RDKafkaErrorCode::from(code).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_on_the_way_to_a_token_is_why_there_is_none() {
+        assert_eq!(caught(|| Ok(7)).unwrap(), 7);
+        let health = Health::default();
+        health.logged_in(caught(|| panic!("failed to spawn thread: Os {{ code: 11 }}")));
+        assert_eq!(health.without_token().unwrap().exit_code(), 75);
+        health.logged_in(caught(|| panic!("a bug")));
+        assert_eq!(health.without_token().unwrap().exit_code(), 101);
     }
 }

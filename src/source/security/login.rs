@@ -1,7 +1,8 @@
 //! Tokens for SASL OAUTHBEARER: from a token server by client credentials, or from wherever the job file says.
 //!
-//! Asked on a thread of librdkafka's: at the start, and when four fifths of a token's life are over. Keeps nothing: each token is
-//! fetched anew, with the certificates and secrets of that moment, so that what is rotated needs no restart.
+//! Asked on a thread of librdkafka's: at the start, and when four fifths of a token's life are over. Keeps no token: each is
+//! fetched anew, with the certificates of that moment, and what stands behind `sasl.oauthbearer.token` is read anew too. The secret
+//! of a client is read once for a run, as all others of the job file are; what is rotated there counts from the next run on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,6 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use url::Url;
 
 use super::{METHOD, TOKEN};
@@ -124,9 +124,9 @@ impl Login {
         let now = now();
         let token = match &self.from {
             From::Server { http, grant } => self.of_server(http, grant, now)?,
-            From::Given(secret) => self.of_text(&secret.read()?, now)?,
+            From::Given(secret) => self.of_text(&secret.read_within(TOKEN_MAX)?, now)?,
             From::Aws { chain, region } => {
-                let credentials = in_time("get AWS credentials", chain.credentials())?;
+                let credentials = in_time("get AWS credentials", TOKEN_MAX, chain.credentials())?;
                 msk_token(&credentials, region, now)?
             }
         };
@@ -157,7 +157,7 @@ impl Login {
 
     fn of_server(&self, http: &HttpOptions, grant: &ClientCredentials, now: SystemTime) -> Result<Token> {
         let doing = format!("get a token from `{}`", oauth::shown(&grant.url));
-        let fetched = in_time(&doing, async { oauth::fetch(&Http::open(http)?, grant).await });
+        let fetched = in_time(&doing, TOKEN_MAX, async { oauth::fetch(&Http::open(http)?, grant).await });
         let token = fetched.map_err(in_kafkas_words)?;
         let claims = token.claims.unwrap_or_default();
         Ok(Token {
@@ -170,22 +170,17 @@ impl Login {
 
     /// A token by itself, or as a token server answers: programs print the one or the other.
     fn of_text(&self, text: &str, now: SystemTime) -> Result<Token> {
-        #[derive(Deserialize)]
-        struct Answer {
-            access_token: String,
-            expires_in: Option<f64>,
-        }
         let text = text.trim();
-        let answer = match text.starts_with('{') {
-            true => serde_json::from_str(text).map_err(|_| self.unusable("it is JSON without an `access_token`"))?,
-            false => Answer { access_token: text.to_owned(), expires_in: None },
+        let (value, lasts, claims) = match text.starts_with('{') {
+            true => oauth::answered(text.as_bytes()).ok_or_else(|| self.unusable("it is JSON without an `access_token`"))?,
+            false => (text.to_owned(), None, oauth::claims(text)),
         };
-        let claims = oauth::claims(&answer.access_token).unwrap_or_default();
-        let lasts = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let claims = claims.unwrap_or_default();
         let at = |seconds: f64| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
-        let ends = lasts.and_then(|lasts| now.checked_add(lasts)).or_else(|| at(claims.exp?));
+        // What was printed may have been kept for a while: then the token itself knows better.
+        let ends = [lasts.and_then(|lasts| now.checked_add(lasts)), claims.exp.and_then(at)].into_iter().flatten().min();
         Ok(Token {
-            value: answer.access_token,
+            value,
             ends_ms: millis(ends.unwrap_or(now + LIFE_UNKNOWN)),
             principal: claims.sub.unwrap_or_else(|| "tidegate".into()),
             extensions: self.extensions.clone(),
@@ -286,13 +281,16 @@ fn in_kafkas_words(error: Error) -> Error {
     }
 }
 
-/// Waits here: librdkafka's thread has nothing else to do.
-fn in_time<T>(doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Waits here: librdkafka's thread has nothing else to do. But no longer than this: whoever ends the client waits for that thread.
+fn in_time<T>(doing: &str, within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable(doing, error))?;
-    match runtime.block_on(async { tokio::time::timeout(TOKEN_MAX, work).await }) {
+    let outcome = runtime.block_on(async { tokio::time::timeout(within, work).await });
+    // Dropped, it would wait for a program, or for a look-up of a name, that nobody waits for any more.
+    runtime.shutdown_background();
+    match outcome {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::unavailable(doing, format!("no answer within {} s", TOKEN_MAX.as_secs()))),
+        Err(_) => Err(Error::unavailable(doing, format!("no answer within {} s", within.as_secs()))),
     }
 }
 

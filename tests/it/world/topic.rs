@@ -155,7 +155,7 @@ impl Source for Tap {
                 } else if self.cut_after.is_some_and(|most| records >= most) {
                     Some(Cut::Bytes)
                 } else {
-                    stop.requested().map(|_| Cut::Signal)
+                    stop.ends_pull().then_some(Cut::Signal)
                 };
                 if cut.is_some() {
                     break 'rounds;

@@ -28,6 +28,7 @@ fn config(server: &Server, properties: &[(&str, &str)]) -> CatalogConfig {
         uri: server.url().into(),
         warehouse: "lake house".into(),
         properties: properties.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        plain_secrets: Vec::new(),
     }
 }
 

@@ -27,6 +27,7 @@ fn config(name: &str, further: &[&str]) -> CatalogConfig {
         uri: facts["uri"].clone(),
         warehouse: facts["warehouse"].clone(),
         properties,
+        plain_secrets: Vec::new(),
     }
 }
 

@@ -150,3 +150,18 @@ async fn a_table_may_have_a_token_of_its_own() {
     catalog.swap(&change()).await;
     assert_eq!(bearers(&server), ["Bearer t1", "Bearer t1", "Bearer for-t", "Bearer t1", "Bearer t1"]);
 }
+
+#[tokio::test]
+async fn a_tables_token_that_ended_during_the_pull_is_fetched_anew() {
+    let own = |token: &str| Reply::json(200, &super::table_with(json!({"token": token})));
+    let ended = || error(401, "NotAuthorizedException", "the token has expired");
+    let script = [own("one"), ended(), own("two"), committed(), ended(), own("two"), ended(), own("three"), ended()];
+    let server = server(3600, replies(script));
+    let catalog = open(&server, &[("credential", "me:s3cr3t")]);
+    catalog.load(&ident()).await.unwrap().unwrap();
+    assert!(matches!(catalog.swap(&change()).await, CommitOutcome::Committed));
+    assert_eq!(told(catalog.swap(&change()).await).0, "refused", "another load brings no other token");
+    assert_eq!(told(catalog.swap(&change()).await).0, "refused", "a second token that is refused is the owner's to fix");
+    let by = ["t1", "t1", "one", "t1", "two", "two", "t1", "two", "t1", "three"];
+    assert_eq!(bearers(&server), by.map(|token| format!("Bearer {token}")));
+}

@@ -22,6 +22,15 @@ fn a_plan_of_nothing_asks_nobody() {
 }
 
 #[test]
+fn records_show_that_an_outage_is_over() {
+    let broker = broker(&[10]);
+    let kafka = connect(&broker);
+    kafka.health.heard(Code::AllBrokersDown, "1/1 brokers are down");
+    pull_all(&kafka, &[(0, 0, 10)], &GENEROUS).0.unwrap();
+    assert!(!kafka.health.all_down());
+}
+
+#[test]
 fn one_client_pulls_batch_after_batch() {
     let broker = broker(&[100]);
     let kafka = connect(&broker);
@@ -135,6 +144,23 @@ fn a_signal_ends_a_pull_to_which_nothing_comes() {
     stop.request(2);
     let reached = kafka.pull(&ranges(&[(0, 0, 5)]), &GENEROUS, &stop, &mut |_| panic!("nothing comes")).unwrap();
     assert_eq!(reached, Reached { ends: Offsets::from([(0, 0)]), leader_epochs: BTreeMap::new(), cut: Some(Cut::Signal) });
+}
+
+#[test]
+fn a_pull_that_nobody_listens_to_ends_though_nothing_comes() {
+    let broker = broker(&[5]);
+    let (all, started) = (Stop::default(), Instant::now());
+    let stop = all.of_pull();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.give_up();
+        });
+        let reached = connect(&broker).pull(&ranges(&[(0, 0, 9)]), &GENEROUS, &stop, &mut |_| Ok(Flow::More));
+        assert_eq!(reached.unwrap().ends[&0], 5);
+    });
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(stop.ends_pull() && !all.ends_pull(), "the next pull is another one");
 }
 
 #[test]

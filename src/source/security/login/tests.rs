@@ -30,6 +30,11 @@ fn a_tokens_life_is_read_off_it_or_off_what_came_with_it() {
     assert_eq!((token.value.as_str(), seconds_left(&token)), ("opaque", 60));
 
     assert_eq!(seconds_left(&given("opaque").token().unwrap()), 300, "nobody says");
+
+    let as_text = given("command:echo '{\"access_token\": \"opaque\", \"expires_in\": \"86399\"}'");
+    assert_eq!(seconds_left(&as_text.token().unwrap()), 86_399, "as Azure's metadata service writes it");
+    let kept = given(&format!("command:echo '{{\"access_token\": \"{by_itself}\", \"expires_in\": 3600}}'"));
+    assert!((598..=601).contains(&seconds_left(&kept.token().unwrap())), "it was printed some time after it was fetched");
 }
 
 #[test]
@@ -59,6 +64,18 @@ fn a_token_that_cannot_be_shown_is_refused_without_it() {
         assert!(said.contains(told) && said.contains(TOKEN), "{said}");
         assert!(!said.contains("sesame") && !said.contains(&over), "{said}");
     }
+}
+
+#[test]
+fn what_does_not_end_holds_up_nobody() {
+    let started = crate::source::now();
+    let hung = async {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(20))).await.unwrap();
+        Ok(())
+    };
+    let error = in_time("get AWS credentials", Duration::from_millis(50), hung).unwrap_err();
+    assert_eq!(error.exit_code(), 75, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]
