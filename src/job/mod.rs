@@ -184,10 +184,6 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 Ok(BatchEnd::NothingNew) => Ok(Outcome::NothingNew),
                 Ok(BatchEnd::Skipped) => Ok(Outcome::Skipped),
                 Ok(BatchEnd::Overtaken) => Ok(Outcome::Overtaken),
-                // What a wait could not bring before the signal is no failure of its own.
-                Err(Error::Unavailable { .. } | Error::Stalled { .. }) if self.stop.requested().is_some() => {
-                    Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) })
-                }
                 Err(error) => Err(error),
             };
             if !went_on || !options.drain || self.stop.requested().is_some() || ended.remaining == Some(0) {
@@ -209,19 +205,20 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     ) -> Result<BatchEnd> {
         for redo in 0..REDOS_MAX {
             self.observer.phase(Phase::Plan);
-            let table = self.load().await?;
+            let given_up = |error| self.given_up(redo, error);
+            let table = self.load().await.map_err(given_up)?;
             let supplied = Supplied::of(self.config, &table)?;
-            let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
+            let state = state::find(&table, &self.config.table.branch, &self.config.name).await.map_err(given_up)?;
             state::may_begin(&state, &table, self.config, first_run)?;
             self.settle_rejects(names, &table, &state, Gone::Refuse, &mut ended.warnings).await?;
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 
-            let bounds = self.bounds(state.found.is_none()).await?;
+            let bounds = self.bounds(state.found.is_none()).await.map_err(given_up)?;
             if drain && up_to.is_none() {
                 *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
             }
-            let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref())?;
+            let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref()).map_err(given_up)?;
             ended.remaining = Some(plan.lag);
             self.warn_of_plan(state.progress(), &bounds, &mut ended.warnings);
             if plan.is_empty() {
@@ -244,6 +241,17 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         Err(Error::Contended { table: table_ident(self.config).to_string(), attempts: REDOS_MAX })
     }
 
+    /// What a wait could not bring before the signal is no failure of its own. Only of what comes before any commit: once one was
+    /// tried, "nothing was committed" might be wrong.
+    fn given_up(&self, redo: u32, error: Error) -> Error {
+        match (error, self.stop.requested()) {
+            (Error::Unavailable { .. } | Error::Stalled { .. }, Some(signal)) if redo == 0 => {
+                Error::Interrupted { signal: i32::from(signal) }
+            }
+            (error, _) => error,
+        }
+    }
+
     async fn load(&self) -> Result<LoadedTable> {
         load_table(self.catalog, self.config).await
     }
@@ -253,7 +261,8 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
         let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
         let door = self.rejects(&pulled.table, rejects_ident(self.config), &names);
-        let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
+        let collected = self.collect(&pulled, &live, &names, &door);
+        let (collected, reached) = collected.map_err(|error| self.given_up(pulled.redo, error))?;
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
             return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
         }

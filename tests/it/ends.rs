@@ -1,0 +1,112 @@
+//! How a run ends when something goes wrong at one call of it, and what it leaves behind then.
+
+use std::sync::Arc;
+
+use iceberg::spec::FormatVersion;
+use tidegate::job::{Ended, RunOptions};
+use tidegate::report::Outcome;
+use tidegate::source::Stop;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::sweep::{RULES, produce, raw, record};
+use crate::world::catalog::Compare;
+use crate::world::foreign::{MAIN, REJECTS};
+use crate::world::run::{EPOCH_MS, Rules, Start, Task, config, run};
+use crate::world::{Actor, Call, Fault, Faults, Hook, Op, World};
+
+/// A table, and a topic with four records; the last one is a reject.
+struct Place {
+    runtime: Runtime,
+    world: Arc<World>,
+}
+
+impl Place {
+    fn new(compare: Compare) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let world = World::new(compare, None);
+        world.create_table(FormatVersion::V2, 1, "merge-on-read");
+        let rows = vec![record("id1", 0, 1), record("id2", 1, 1), record("id3", 2, 1), raw(None, Some("no json"), 0)];
+        produce(&world, [rows, vec![]]);
+        Self { runtime, world }
+    }
+
+    /// A run in a copy of the world.
+    fn run(&self, drain: bool, faults: Faults, stop: &Stop, hook: Option<Hook>) -> (Arc<Actor>, Ended) {
+        let actor = Actor::new(&self.world.fork(None), None, "run", faults, hook);
+        let start = Start {
+            config: config("a", Rules { max_offsets: if drain { 2 } else { 1_000 }, ..RULES }),
+            id: Uuid::from_u128(1),
+            started_at: EPOCH_MS * 1_000,
+            task: Task::Run(RunOptions { drain, first_run: false }),
+            cut_after: None,
+            stop: stop.clone(),
+        };
+        let ended = run(&self.runtime, &actor, &start).unwrap();
+        (actor, ended)
+    }
+
+    /// The calls of a run that nothing happens to.
+    fn calls(&self, drain: bool) -> Vec<Call> {
+        let (actor, ended) = self.run(drain, Faults::None, &Stop::default(), None);
+        assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
+        actor.calls()
+    }
+
+    /// A run that gets a signal at one call, and meets these faults.
+    fn signalled(&self, drain: bool, at: &Call, faults: Faults) -> Ended {
+        let stop = Stop::default();
+        let hook: Hook = Box::new({
+            let (stop, at) = (stop.clone(), at.clone());
+            move |_, call| {
+                if *call == at {
+                    stop.request(15);
+                }
+            }
+        });
+        self.run(drain, faults, &stop, Some(hook)).1
+    }
+}
+
+fn last(calls: &[Call], op: Op, path: &str) -> Call {
+    calls.iter().rfind(|call| call.op == op && call.path == path).unwrap().clone()
+}
+
+#[test]
+fn a_signal_does_not_hide_what_a_drain_committed() {
+    let place = Place::new(Compare::Location);
+    let second = Call { op: Op::Load, path: MAIN.to_owned(), nth: 1 };
+    let ended = place.signalled(true, &second, Faults::At(second.clone(), Fault::Fails));
+    assert_eq!(ended.batches.len(), 1);
+    assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
+}
+
+#[test]
+fn a_signal_does_not_hide_that_rejects_are_open() {
+    let place = Place::new(Compare::Location);
+    let append = last(&place.calls(false), Op::Load, REJECTS);
+    let ended = place.signalled(false, &append, Faults::At(append.clone(), Fault::Fails));
+    assert_eq!(ended.batches.len(), 1);
+    assert_eq!(ended.outcome.unwrap_err().exit_code(), 75);
+}
+
+#[test]
+fn a_signal_does_not_hide_that_a_commit_may_have_gone_in() {
+    let place = Place::new(Compare::Location);
+    let calls = place.calls(false);
+    let swap = last(&calls, Op::Swap, MAIN);
+    let turns = calls.iter().filter(|call| !matches!(call.op, Op::Get | Op::Head));
+    let turn = u32::try_from(turns.take_while(|call| **call != swap).count()).unwrap();
+    let faults = Faults::Turns((turn..turn + 100).map(|turn| (turn, Fault::Vanishes)).collect());
+    let ended = place.signalled(false, &swap, faults);
+    assert!(ended.batches.is_empty());
+    assert_eq!(ended.outcome.unwrap_err().exit_code(), 75);
+}
+
+#[test]
+fn a_signal_while_the_topic_is_away_ends_a_run_with_nothing_committed() {
+    let place = Place::new(Compare::Location);
+    let bounds = last(&place.calls(false), Op::Bounds, "a");
+    let ended = place.signalled(false, &bounds, Faults::At(bounds.clone(), Fault::Fails));
+    assert_eq!(ended.outcome.unwrap_err().exit_code(), 143);
+}
