@@ -95,13 +95,6 @@ pub(crate) struct DeletesOf {
     pub(crate) equality: Vec<usize>,
 }
 
-impl DeletesOf {
-    /// No delete applies.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.vector.is_none() && self.file_scoped.is_empty() && self.partition_scoped.is_empty() && self.equality.is_empty()
-    }
-}
-
 /// Deletes by what selects their data files.
 #[derive(Debug, Default)]
 struct DeleteIndex {
@@ -379,7 +372,7 @@ mod tests {
         assert_eq!(live.deletes_of(0), both);
         // A position delete may be committed together with its data file, an equality delete never hits its own commit.
         assert_eq!(live.deletes_of(1), DeletesOf { partition_scoped: vec![0], ..DeletesOf::default() });
-        assert!(live.deletes_of(2).is_empty());
+        assert_eq!(live.deletes_of(2), DeletesOf::default());
     }
 
     #[tokio::test]
