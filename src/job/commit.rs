@@ -102,11 +102,12 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
 
     /// Tries until the ancestry says done or moved, or the attempts are used up.
     pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>, warnings: &mut Vec<String>) -> Result<Ending> {
-        let retry = Retry::of(&self.base.metadata);
-        for attempt in 0..=retry.retries {
-            if attempt > 0 {
-                tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
-            }
+        let mut retry = Retry::of(&self.base.metadata);
+        let run = self.job.run.id;
+        let mut attempts = 0;
+        loop {
+            let attempt = attempts;
+            attempts += 1;
             let Some((tried, outcome)) = Box::pin(self.attempt(&live, attempt)).await? else { return Ok(Ending::Redo) };
             let (cause, refused) = match outcome {
                 CommitOutcome::Committed if !tried.together => {
@@ -150,8 +151,12 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                     continue;
                 }
                 // A catalog may call it a conflict before it shows what was first; a server that is busy now may not be in a moment.
-                if !self.unclear && (attempt == retry.retries || !Error::is_temporary(&cause)) {
+                let again = (self.unclear || Error::is_temporary(&cause)) && retry.again(run.as_bytes()).await;
+                if !again && !self.unclear {
                     return Err(Error::of_refusal(&self.base.ident, cause));
+                }
+                if !again {
+                    break;
                 }
                 continue;
             }
@@ -160,13 +165,16 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 return Ok(Ending::Redo);
             }
             live = self.rebase(table).await?;
+            if !retry.again(run.as_bytes()).await {
+                break;
+            }
         }
         Err(match self.unclear {
             true => Error::unavailable(
                 format!("learn whether the commit to table `{}` went in", self.base.ident),
                 BoxError::from("no attempt was answered, and none of their snapshots is in the table yet"),
             ),
-            false => Error::Contended { table: self.base.ident.to_string(), attempts: retry.retries + 1 },
+            false => Error::Contended { table: self.base.ident.to_string(), attempts },
         })
     }
 
