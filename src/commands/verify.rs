@@ -97,7 +97,7 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use iceberg::TableIdent;
     use iceberg::spec::{FormatVersion, PrimitiveType, TableMetadata};
@@ -147,7 +147,7 @@ mod tests {
             let table = LoadedTable {
                 ident: TableIdent::from_strs(["demo", "news"]).unwrap(),
                 metadata_location: String::new(),
-                metadata: made.metadata.clone(),
+                metadata: Arc::clone(&made.metadata),
                 file_io: made.store.file_io(),
             };
             let catalog = Watched { table, rejects_from, loads: Mutex::default() };

@@ -266,7 +266,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
             return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
         }
-        self.check_ratio(&collected.counts)?;
+        if let Err(error) = self.check_ratio(&collected.counts) {
+            self.delete(&collected.paths()).await;
+            return Err(error);
+        }
         let batch = commit::Batch::new(self, pulled, collected, reached, names, began_ms);
         match batch.commit(live, &mut ended.warnings).await? {
             commit::Ending::Committed(committed) => {
@@ -317,6 +320,15 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         };
         let decoder = decoder(self.config, &pulled.table, &pulled.supplied)?;
         collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
+    }
+
+    /// Deletes files that nothing names. Failing to is no failure: they are orphans, which `clean` removes.
+    async fn delete(&self, paths: &[String]) {
+        for path in paths {
+            if let Err(error) = self.store.delete(path).await {
+                tracing::debug!(path, %error, "an orphan stays");
+            }
+        }
     }
 
     fn judge(&self, watermark: Option<i64>, now: i64) -> Judge {

@@ -230,11 +230,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 tracing::info!(attempt, %cause, "the reset was refused");
                 // After an unclear answer nothing is deleted any more.
                 if !attempts.unclear {
-                    for path in &prepared.written {
-                        if let Err(error) = self.store.delete(path).await {
-                            tracing::debug!(path, %error, "an orphan stays");
-                        }
-                    }
+                    self.delete(&prepared.written).await;
                 }
                 attempts.refused = Some((table.metadata_location.clone(), cause));
             }

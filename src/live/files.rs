@@ -8,8 +8,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, Manifest, ManifestContentType, ManifestEntryRef,
-    ManifestFile, ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata, TableMetadataRef,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFile, DataFileFormat, Literal, Manifest, ManifestContentType,
+    ManifestEntryRef, ManifestFile, ManifestList, NameMapping, PrimitiveLiteral, SnapshotRef, Struct, TableMetadata,
+    TableMetadataRef,
 };
 
 use crate::error::{Doing, Error, Result};

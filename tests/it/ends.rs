@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::sweep::{RULES, produce, raw, record};
-use crate::world::catalog::Compare;
+use crate::world::catalog::{Broken, Compare};
 use crate::world::foreign::{MAIN, REJECTS};
 use crate::world::run::{EPOCH_MS, Rules, Start, Task, config, run};
 use crate::world::{Actor, Call, Fault, Faults, Hook, Op, World};
@@ -109,4 +109,35 @@ fn a_signal_while_the_topic_is_away_ends_a_run_with_nothing_committed() {
     let bounds = last(&place.calls(false), Op::Bounds, "a");
     let ended = place.signalled(false, &bounds, Faults::At(bounds.clone(), Fault::Fails));
     assert_eq!(ended.outcome.unwrap_err().exit_code(), 143);
+}
+
+#[test]
+fn a_gateway_before_the_address_of_several_tables_does_not_stop_a_job() {
+    let place = Place::new(Compare::Requirements);
+    place.world.heads.lock().unwrap().broken = Some(Broken::Gateway);
+    for retries in ["4", "0"] {
+        place.world.set_property(MAIN, "commit.retry.num-retries", retries);
+        let (_, ended) = place.run(false, Faults::None, &Stop::default(), None);
+        assert_eq!(ended.outcome.unwrap(), Outcome::Committed, "{retries} retries");
+    }
+}
+
+/// Names of the files that a run wrote and did not delete.
+fn left(calls: &[Call]) -> Vec<&str> {
+    let deleted = |path: &str| calls.iter().any(|call| call.op == Op::Delete && call.path == path);
+    let put = calls.iter().filter(|call| call.op == Op::Put && call.path.ends_with(".parquet"));
+    put.map(|call| call.path.as_str()).filter(|path| !deleted(path)).collect()
+}
+
+#[test]
+fn a_commit_that_is_refused_for_good_leaves_no_data_file() {
+    let place = Place::new(Compare::Location);
+    place.world.set_property(MAIN, "commit.retry.num-retries", "0");
+    let swap = last(&place.calls(false), Op::Swap, MAIN);
+    let (actor, ended) = place.run(false, Faults::At(swap.clone(), Fault::Fails), &Stop::default(), None);
+    assert_eq!(ended.outcome.unwrap_err().exit_code(), 75);
+    assert_eq!(left(&actor.calls()), [""; 0]);
+    let (actor, ended) = place.run(false, Faults::At(swap, Fault::Vanishes), &Stop::default(), None);
+    assert_eq!(ended.outcome.unwrap_err().exit_code(), 75);
+    assert_eq!(left(&actor.calls()).len(), 2, "rows and rejects of a commit that may still land");
 }

@@ -140,7 +140,7 @@ fn two_jobs_of_one_name_cannot_share_a_rejects_table() {
     assert!(checked.stdout.contains(why), "{checked}");
     let refused = place.tidegate("run other.toml").expect(78);
     assert!(refused.stderr.contains(why), "{refused}");
-    assert!(place.tidegate("status other.toml --output json").expect(0).json()["batch"].is_null());
+    assert!(place.tidegate("status other.toml --output json").expect(0).json()["last_batch"].is_null());
     place.tidegate("run job.toml").expect(0);
     place.tidegate("verify job.toml").expect(0);
     // A name of its own is enough.
