@@ -138,7 +138,11 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
         if let Some(pending) = &progress.rejects {
             self.observer.phase(Phase::Rejects);
-            door.append(progress, pending).await?;
+            door.append(progress, pending).await.map_err(|error| match error {
+                error @ (Error::Unavailable { .. } | Error::Contended { .. } | Error::Broken { .. }) => error,
+                // The batch is in: whatever keeps its rejects out, running again goes on with them.
+                error => Error::unavailable(format!("append the rejects of batch {}", progress.batch), error),
+            })?;
         }
         Ok(())
     }
