@@ -227,15 +227,9 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             if !drain && plan.is_too_little(state.progress(), &self.config.limits, self.run.started_at) {
                 return Ok(BatchEnd::Skipped);
             }
-            let starts = plan.starts_of_ranges();
             let pulled = Pulled { table, state, bounds, plan, supplied, redo };
-            match self.collect_and_commit(names, pulled, ended).await {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
-                Err(error @ Error::Refused { .. }) if redo + 1 < REDOS_MAX && self.may_skip(&starts)? => {
-                    tracing::warn!(redo, %error, "retention was faster than the pull; planning anew");
-                }
-                Err(error) => return Err(error),
+            if let Some(end) = self.collect_and_commit(names, pulled, ended).await? {
+                return Ok(end);
             }
         }
         Err(Error::Contended { table: table_ident(self.config).to_string(), attempts: REDOS_MAX })
@@ -261,8 +255,15 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
         let live = Arc::new(LiveFiles::load(&pulled.table.metadata, pulled.state.head.as_ref(), self.store).await?);
         let door = self.rejects(&pulled.table, rejects_ident(self.config), &names);
-        let collected = self.collect(&pulled, &live, &names, &door);
-        let (collected, reached) = collected.map_err(|error| self.given_up(pulled.redo, error))?;
+        let redo = pulled.redo;
+        let (collected, reached) = match self.collect(&pulled, &live, &names, &door) {
+            Ok(collected) => collected,
+            Err(error @ Error::Refused { .. }) if redo + 1 < REDOS_MAX && self.may_skip(&pulled.plan.starts_of_ranges())? => {
+                tracing::warn!(redo, %error, "retention was faster than the pull; planning anew");
+                return Ok(None);
+            }
+            Err(error) => return Err(self.given_up(redo, error)),
+        };
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
             return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
         }
@@ -283,7 +284,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 Ok(Some(BatchEnd::Committed))
             }
             commit::Ending::Moved => Ok(Some(BatchEnd::Overtaken)),
-            commit::Ending::Redo => Ok(None),
+            commit::Ending::Redo => {
+                tracing::info!(redo, "the table changed under the batch; pulling it anew");
+                Ok(None)
+            }
         }
     }
 
