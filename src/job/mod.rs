@@ -215,8 +215,14 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 
             let bounds = self.bounds(state.found.is_none()).await.map_err(given_up)?;
-            if drain && up_to.is_none() {
-                *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
+            if drain {
+                // A partition that answers for the first time only now has an end from now on.
+                let ends = up_to.get_or_insert_default();
+                for (&partition, bounds) in &bounds.partitions {
+                    if let Some(bounds) = bounds {
+                        ends.entry(partition).or_insert(bounds.last_stable);
+                    }
+                }
             }
             let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref()).map_err(given_up)?;
             ended.remaining = Some(plan.lag);

@@ -13,6 +13,7 @@ use crate::sweep::{RULES, produce, raw, record};
 use crate::world::catalog::{Broken, Compare};
 use crate::world::foreign::{MAIN, REJECTS};
 use crate::world::run::{EPOCH_MS, Rules, Start, Task, config, run};
+use crate::world::topic::Log;
 use crate::world::{Actor, Call, Fault, Faults, Hook, Op, World};
 
 /// A table, and a topic with four records; the last one is a reject.
@@ -120,6 +121,55 @@ fn a_gateway_before_the_address_of_several_tables_does_not_stop_a_job() {
         let (_, ended) = place.run(false, Faults::None, &Stop::default(), None);
         assert_eq!(ended.outcome.unwrap(), Outcome::Committed, "{retries} retries");
     }
+}
+
+#[test]
+fn a_drain_ends_although_a_new_partition_grows() {
+    let place = Place::new(Compare::Location);
+    let hook: Hook = Box::new(|world, call| {
+        if call.op == Op::Bounds && (1..30).contains(&call.nth) {
+            world.with_topic("a", |topic| {
+                topic.partitions.resize_with(3, Log::default);
+                topic.partitions[2].entries.push(record("id9", 3, 1));
+            });
+        }
+    });
+    let (_, ended) = place.run(true, Faults::None, &Stop::default(), Some(hook));
+    assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
+    assert!(ended.batches.len() < 10, "{} batches", ended.batches.len());
+}
+
+#[test]
+fn rejects_that_cannot_be_appended_leave_the_run_to_the_scheduler() {
+    let place = Place::new(Compare::Location);
+    let append = last(&place.calls(false), Op::Load, REJECTS);
+    let hook: Hook = Box::new(move |world, call| {
+        if *call == append {
+            world.set_property(REJECTS, "tidegate.rejects.a", "by hand");
+        }
+    });
+    let (_, ended) = place.run(false, Faults::None, &Stop::default(), Some(hook));
+    assert_eq!(ended.batches.len(), 1);
+    let error = ended.outcome.unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (75, "could not append the rejects of batch 1"));
+    assert!(error.hint().unwrap().contains("edited by hand"), "{:?}", error.hint());
+}
+
+#[test]
+fn rejects_that_retention_took_do_not_stop_a_job_that_skips() {
+    let place = Place::new(Compare::Location);
+    let swap = last(&place.calls(false), Op::Swap, MAIN);
+    let (actor, _) = place.run(false, Faults::At(swap, Fault::StopsAfter), &Stop::default(), None);
+    let rejects = actor.calls().into_iter().find(|call| call.op == Op::Put && call.path.contains("t_rejects/data")).unwrap();
+    let place = Place { world: Arc::clone(&actor.world), ..place };
+    place.world.delete(&rejects.path);
+    place.world.with_topic("a", |topic| {
+        topic.partitions[0].entries.push(record("id4", 3, 1));
+        topic.partitions[0].earliest = 4;
+    });
+    let (_, ended) = place.run(false, Faults::None, &Stop::default(), None);
+    assert_eq!(ended.outcome.unwrap(), Outcome::Committed);
+    assert!(ended.warnings[0].starts_with("the rejects of batch 1 never reached `db.t_rejects`"), "{:?}", ended.warnings);
 }
 
 /// Names of the files that a run wrote and did not delete.
