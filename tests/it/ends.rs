@@ -189,5 +189,5 @@ fn a_commit_that_is_refused_for_good_leaves_no_data_file() {
     assert_eq!(left(&actor.calls()), [""; 0]);
     let (actor, ended) = place.run(false, Faults::At(swap, Fault::Vanishes), &Stop::default(), None);
     assert_eq!(ended.outcome.unwrap_err().exit_code(), 75);
-    assert_eq!(left(&actor.calls()).len(), 2, "rows and rejects of a commit that may still land");
+    assert_eq!(left(&actor.calls()).len(), 3, "rows of two days and rejects of a commit that may still land");
 }
