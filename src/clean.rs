@@ -27,10 +27,14 @@ const MANIFESTS_AT_ONCE: usize = 16;
 /// is far more than the largest batch takes.
 const COMMIT_MAX: Duration = Duration::from_secs(3_600);
 
-/// No run of a job is at work longer than this: every time that it may pull a batch anew, and the commit.
+/// How long a commit is tried again at most, whatever `commit.retry.total-timeout-ms` of the table says (by default as long): the
+/// other half of [`COMMIT_MAX`] is for the work before it and for the last attempt.
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1_800);
+
+/// No run of a job is at work longer than this: every time that it may pull a batch anew and try to commit it.
 pub(crate) fn longest_run(limits: &Limits) -> Duration {
-    let pull = limits.max_duration.saturating_add(limits.stall_timeout);
-    pull.saturating_mul(REDOS_MAX).saturating_add(limits.shutdown_grace).saturating_add(COMMIT_MAX)
+    let once = limits.max_duration.saturating_add(limits.stall_timeout).saturating_add(COMMIT_MAX);
+    once.saturating_mul(REDOS_MAX).saturating_add(limits.shutdown_grace)
 }
 
 /// What a search found. All counts are numbers of files.
@@ -239,6 +243,6 @@ mod tests {
     #[test]
     fn no_run_is_longer_than_the_least_age() {
         let limits = crate::table::sample::job("", "").limits;
-        assert_eq!(longest_run(&limits), Duration::from_secs(3 * 660 + 25 + 3_600));
+        assert_eq!(longest_run(&limits), Duration::from_secs(3 * (660 + 3_600) + 25));
     }
 }

@@ -129,6 +129,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Setup { hint, .. } | Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            Self::Unavailable { source, .. } if source.downcast_ref().and_then(Self::hint).is_some() => {
+                source.downcast_ref().and_then(Self::hint)
+            }
             Self::Unavailable { .. } => {
                 Some("running again is safe; if it keeps failing, `tidegate check` tests each connection".into())
             }

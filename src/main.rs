@@ -144,16 +144,8 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
         report.exit_code = args.empty_exit_code;
     }
     observer.finish();
-    for (path, write) in [
-        (&args.result_file, report::result::write_result_file as fn(&Path, &Report) -> std::io::Result<()>),
-        (&args.metrics_file, report::metrics::write_metrics_file),
-    ] {
-        let Some(path) = path else { continue };
-        // The commit stands: a report that cannot be written is a warning, never a failed run.
-        if let Err(error) = write(path, &report) {
-            report.warnings.push(format!("could not write `{}`: {error}", path.display()));
-        }
-    }
+    // The commit stands: a report that cannot be written is a warning, never a failed run.
+    report.warnings.extend(write_files(args, &report));
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
@@ -171,6 +163,22 @@ async fn run(args: &cli::Run, global: &Global, observer: &terminal::Watcher) -> 
         failed(error);
     }
     ExitCode::from(report.exit_code)
+}
+
+/// Writes the files that a run was asked for; answers what could not be written.
+fn write_files(args: &cli::Run, report: &Report) -> Vec<String> {
+    let files = [
+        (&args.result_file, report::result::write_result_file as fn(&Path, &Report) -> std::io::Result<()>),
+        (&args.metrics_file, report::metrics::write_metrics_file),
+    ];
+    let mut warnings = Vec::new();
+    for (path, write) in files {
+        let Some(path) = path else { continue };
+        if let Err(error) = write(path, report) {
+            warnings.push(format!("could not write `{}`: {error}", path.display()));
+        }
+    }
+    warnings
 }
 
 /// Prints a command's answer in the form asked for. An error stands on stderr, and in JSON on stdout too: one document, always.
@@ -294,7 +302,7 @@ async fn end_on_signal(stop: Stop, config: Config, run: Run, args: cli::Run, glo
         let error = Error::CutShort { signal: i32::from(number) };
         let report = commands::run::unfinished(&config, &run, &error);
         // Nowhere is left to tell that these failed.
-        let _written = args.result_file.as_deref().map(|path| report::result::write_result_file(path, &report));
+        let _unwritten = write_files(&args, &report);
         if global.output == Form::Json {
             let _printed = print((report::json::line(&report) + "\n").as_bytes());
         }

@@ -82,6 +82,15 @@ pub(crate) struct Collected {
     pub(crate) searched: Searched,
 }
 
+impl Collected {
+    /// Every file that the batch wrote before its merge.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let data = self.data.iter().map(|file| file.data_file.file_path().to_owned());
+        let rejects = self.rejects.iter().flat_map(|pending| &pending.files).map(|file| file.path.clone());
+        data.chain(rejects).collect()
+    }
+}
+
 /// Takes decoded chunks and makes a [`Collected`] of them.
 pub(crate) struct Assembly<'a, C> {
     spec: &'a BatchSpec<'a>,

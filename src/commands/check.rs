@@ -11,7 +11,7 @@ use crate::commands::{Tables, open_source, open_tables};
 use crate::config::{Config, Mode, Tombstones};
 use crate::decode::KeyDecoder;
 use crate::error::{Error, Result};
-use crate::job::{Supplied, decoder, first_starts, load_table, next_plan, rejects_ident};
+use crate::job::{Supplied, decoder, first_starts, load_table, next_plan, rejects_ident, table_ident};
 use crate::names::{FileNames, data_root, metadata_root};
 use crate::rejects;
 use crate::report::{ErrorReport, Head};
@@ -70,8 +70,10 @@ impl Checked {
                 return None;
             }
         }
+        let mut main = None;
         match load_table(&tables.catalog, config).await {
             Ok(table) => {
+                main = Some(table.metadata.uuid());
                 self.add("table", describe(config, tables, &table, &names).await);
                 match job_state(config, &table).await {
                     Ok(found) => {
@@ -83,7 +85,7 @@ impl Checked {
             }
             Err(error) => self.add("table", Err(error)),
         }
-        self.add("rejects", rejects_table(config, tables, &names).await);
+        self.add("rejects", rejects_table(config, tables, main, &names).await);
         state
     }
 
@@ -205,13 +207,15 @@ fn stands(state: &State) -> String {
     }
 }
 
-async fn rejects_table(config: &Config, tables: &Tables, names: &FileNames) -> Result<String> {
+/// `main`: the UUID of the job's table, where there is one.
+async fn rejects_table(config: &Config, tables: &Tables, main: Option<Uuid>, names: &FileNames) -> Result<String> {
     let ident = rejects_ident(config);
     let Some(table) = tables.catalog.load(&ident).await? else {
         return Ok(format!("`{ident}` will be made for the first reject"));
     };
     rejects::fit(&table)?;
-    rejects::appended(&table, &rejects::job_in_rows(&config.name, &config.table.branch), "")?;
+    let job = rejects::job_in_rows(&config.name, &config.table.branch);
+    rejects::not_anothers(&tables.catalog, &table, &job, &table_ident(config), main.unwrap_or_default()).await?;
     writable(tables, &table, names).await?;
     Ok(format!("`{ident}`"))
 }

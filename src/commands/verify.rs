@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::catalog::{Catalog, LoadedTable};
 use crate::commands::{open_source, open_tables};
 use crate::config::Config;
 use crate::error::Result;
-use crate::job::load_table;
+use crate::job::{load_table, rejects_ident};
 use crate::report::Head;
 use crate::verify::{Doors, Guarantee, Judgement, verify};
 
@@ -30,12 +31,12 @@ pub struct Verified {
 /// Judges every guarantee, however many fail.
 pub async fn verified(config: &Config) -> Result<Verified> {
     let tables = open_tables(config)?;
-    let table = load_table(&tables.catalog, config).await?;
+    let (rejects, table) = loaded(&tables.catalog, config).await?;
     let source = open_source(config)?;
     let snapshot_id = table.metadata.snapshot_for_ref(&config.table.branch).map(|head| head.snapshot_id());
     let ident = table.ident.to_string();
     let doors = Doors { config, source: &source, catalog: &tables.catalog, store: &tables.store };
-    let guarantees = verify(&doors, table).await?;
+    let guarantees = verify(&doors, table, rejects).await?;
     let failed = guarantees.iter().any(|guarantee| guarantee.result == Judgement::Fail);
     let error = guarantees.iter().map(|guarantee| guarantee.error_code).find(|&code| code != 0);
     Ok(Verified {
@@ -46,6 +47,22 @@ pub async fn verified(config: &Config) -> Result<Verified> {
         exit_code: if failed { 65 } else { error.unwrap_or(0) },
         guarantees,
     })
+}
+
+/// The rejects table, and the main table after it: a batch commits its rows before its rejects, and may do so while this looks. Rows
+/// of a rejects table that is the younger one would be of a batch that the main table does not hold yet.
+async fn loaded(catalog: &impl Catalog, config: &Config) -> Result<(Option<LoadedTable>, LoadedTable)> {
+    let ident = rejects_ident(config);
+    let rejects = catalog.load(&ident).await?;
+    let table = load_table(catalog, config).await?;
+    if rejects.is_some() {
+        return Ok((rejects, table));
+    }
+    // It is made before the first batch that needs it is committed: what is not there now, no batch of the main table needed.
+    match catalog.load(&ident).await? {
+        None => Ok((None, table)),
+        made => Ok((made, load_table(catalog, config).await?)),
+    }
 }
 
 impl Verified {
@@ -75,5 +92,68 @@ impl Verified {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use iceberg::TableIdent;
+    use iceberg::spec::{FormatVersion, PrimitiveType, TableMetadata};
+
+    use super::*;
+    use crate::catalog::{Change, CommitOutcome};
+    use crate::live::testing::{TestTable, column, schema_of};
+
+    /// Both tables, the rejects table only from some load on.
+    #[derive(Debug)]
+    struct Watched {
+        table: LoadedTable,
+        rejects_from: usize,
+        loads: Mutex<Vec<String>>,
+    }
+
+    impl Catalog for Watched {
+        async fn load(&self, table: &TableIdent) -> Result<Option<LoadedTable>> {
+            let mut loads = self.loads.lock().unwrap();
+            loads.push(table.name().to_owned());
+            let there = table.name() == "news" || loads.len() > self.rejects_from;
+            Ok(there.then(|| self.table.clone()))
+        }
+
+        async fn create(&self, _: &TableIdent, _: TableMetadata) -> Result<bool> {
+            Ok(false)
+        }
+
+        fn default_location(&self, _: &TableIdent) -> String {
+            String::new()
+        }
+
+        async fn swap(&self, _: &Change) -> CommitOutcome {
+            CommitOutcome::Refused("it only shows".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_committed_meanwhile_is_no_finding() {
+        let config = crate::table::sample::job("columns = []", "");
+        for (rejects_from, order) in [
+            (0, ["news_rejects", "news"].as_slice()),
+            (2, &["news_rejects", "news", "news_rejects", "news"]),
+            (9, &["news_rejects", "news", "news_rejects"]),
+        ] {
+            let made = TestTable::unpartitioned(FormatVersion::V2, schema_of(vec![column(1, "id", PrimitiveType::String, true)]));
+            let table = LoadedTable {
+                ident: TableIdent::from_strs(["demo", "news"]).unwrap(),
+                metadata_location: String::new(),
+                metadata: Arc::clone(&made.metadata),
+                file_io: made.store.file_io(),
+            };
+            let catalog = Watched { table, rejects_from, loads: Mutex::default() };
+            let (rejects, _) = loaded(&catalog, &config).await.unwrap();
+            assert_eq!(rejects.is_some(), rejects_from < 9);
+            assert_eq!(*catalog.loads.lock().unwrap(), order);
+        }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Batch<'a, S, C> {
     attempts: Vec<i64>,
     /// Once any attempt was unclear, no file is deleted any more.
     unclear: bool,
+    /// Nor once an attempt on several tables was refused: one of them may have been changed all the same.
+    half_done: bool,
     /// Whether to commit the rejects together with the batch, where the catalog can.
     together: bool,
 }
@@ -96,18 +98,20 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
             progress,
             attempts: Vec::new(),
             unclear: false,
+            half_done: false,
             together: true,
         }
     }
 
     /// Tries until the ancestry says done or moved, or the attempts are used up.
     pub(super) async fn commit(mut self, mut live: Arc<LiveFiles>, warnings: &mut Vec<String>) -> Result<Ending> {
-        let retry = Retry::of(&self.base.metadata);
-        for attempt in 0..=retry.retries {
-            if attempt > 0 {
-                tokio::time::sleep(retry.wait(self.job.run.id.as_bytes(), attempt)).await;
-            }
-            let Some((tried, outcome)) = Box::pin(self.attempt(&live, attempt)).await? else { return Ok(Ending::Redo) };
+        let mut retry = Retry::of(&self.base.metadata);
+        let run = self.job.run.id;
+        let mut attempts = 0;
+        let ending = loop {
+            let attempt = attempts;
+            attempts += 1;
+            let Some((tried, outcome)) = Box::pin(self.attempt(&live, attempt)).await? else { break Ok(Ending::Redo) };
             let (cause, refused) = match outcome {
                 CommitOutcome::Committed if !tried.together => {
                     self.delete(&self.unused(&tried.files)).await;
@@ -136,38 +140,48 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 }
                 place => {
                     self.unclear |= !refused;
+                    self.half_done |= tried.together;
                     self.delete(&tried.written).await;
                     if let Place::Moved = place {
-                        self.delete(&self.unused(&FileSet::default())).await;
-                        return Ok(Ending::Moved);
+                        break Ok(Ending::Moved);
                     }
                 }
             }
+            // Some servers have the endpoint for several tables and not the will, and a gateway before one may know no answer for it:
+            // that is no attempt at the table yet.
+            let alone = tried.together && (!refused || !Error::is_temporary(&cause));
             if table.metadata_location == self.base.metadata_location {
-                // Some servers have the endpoint for several tables and not the will.
-                if tried.together && !self.unclear && !Error::is_temporary(&cause) {
+                if alone {
                     self.together = false;
                     continue;
                 }
                 // A catalog may call it a conflict before it shows what was first; a server that is busy now may not be in a moment.
-                if !self.unclear && (attempt == retry.retries || !Error::is_temporary(&cause)) {
-                    return Err(Error::of_refusal(&self.base.ident, cause));
+                if (self.unclear || Error::is_temporary(&cause)) && retry.again(run.as_bytes()).await {
+                    continue;
                 }
-                continue;
+                break Err(if self.unclear { self.used_up(attempts) } else { Error::of_refusal(&self.base.ident, cause) });
             }
+            self.together &= refused;
             if self.must_redo(&table.metadata) {
-                self.delete(&self.unused(&FileSet::default())).await;
-                return Ok(Ending::Redo);
+                break Ok(Ending::Redo);
             }
             live = self.rebase(table).await?;
-        }
-        Err(match self.unclear {
+            if !retry.again(run.as_bytes()).await {
+                break Err(self.used_up(attempts));
+            }
+        };
+        self.delete(&self.collected.paths()).await;
+        ending
+    }
+
+    fn used_up(&self, attempts: u32) -> Error {
+        match self.unclear {
             true => Error::unavailable(
                 format!("learn whether the commit to table `{}` went in", self.base.ident),
                 BoxError::from("no attempt was answered, and none of their snapshots is in the table yet"),
             ),
-            false => Error::Contended { table: self.base.ident.to_string(), attempts: retry.retries + 1 },
-        })
+            false => Error::Contended { table: self.base.ident.to_string(), attempts },
+        }
     }
 
     /// One attempt on the current base; none where a row is missing that was dropped against an earlier head.
@@ -335,22 +349,17 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         Ok(live)
     }
 
-    /// The batch's own data files that are not among `files`: they were rewritten, or nothing was committed.
+    /// The batch's own data files that are not among `files`: they were rewritten.
     fn unused(&self, files: &FileSet) -> Vec<String> {
         let used: HashSet<&str> = files.data.iter().map(DataFile::file_path).collect();
         let own = self.collected.data.iter().map(|file| file.data_file.file_path());
         own.filter(|path| !used.contains(path)).map(str::to_owned).collect()
     }
 
-    /// Deletes files that no snapshot names, after a known answer. Failing to is no failure: they are orphans, which `clean` removes.
+    /// Deletes files that no snapshot names, after a known answer.
     async fn delete(&self, paths: &[String]) {
-        if self.unclear {
-            return;
-        }
-        for path in paths {
-            if let Err(error) = self.job.store.delete(path).await {
-                tracing::debug!(path, %error, "an orphan stays");
-            }
+        if !self.unclear && !self.half_done {
+            self.job.delete(paths).await;
         }
     }
 

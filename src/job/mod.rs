@@ -185,10 +185,6 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 Ok(BatchEnd::NothingNew) => Ok(Outcome::NothingNew),
                 Ok(BatchEnd::Skipped) => Ok(Outcome::Skipped),
                 Ok(BatchEnd::Overtaken) => Ok(Outcome::Overtaken),
-                // What a wait could not bring before the signal is no failure of its own.
-                Err(Error::Unavailable { .. } | Error::Stalled { .. }) if self.stop.requested().is_some() => {
-                    Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) })
-                }
                 Err(error) => Err(error),
             };
             if !went_on || !options.drain || self.stop.requested().is_some() || ended.remaining == Some(0) {
@@ -210,19 +206,26 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
     ) -> Result<BatchEnd> {
         for redo in 0..REDOS_MAX {
             self.observer.phase(Phase::Plan);
-            let table = self.load().await?;
+            let given_up = |error| self.given_up(redo, error);
+            let table = self.load().await.map_err(given_up)?;
             let supplied = Supplied::of(self.config, &table)?;
-            let state = state::find(&table, &self.config.table.branch, &self.config.name).await?;
+            let state = state::find(&table, &self.config.table.branch, &self.config.name).await.map_err(given_up)?;
             state::may_begin(&state, &table, self.config, first_run)?;
             self.settle_rejects(names, &table, &state, Gone::Refuse, &mut ended.warnings).await?;
             ended.watermark = state.progress().and_then(|p| p.watermark);
             ended.newest_event_time = state.progress().and_then(|p| p.max_event_time.values().copied().max());
 
-            let bounds = self.bounds(state.found.is_none()).await?;
-            if drain && up_to.is_none() {
-                *up_to = Some(bounds.partitions.iter().filter_map(|(&p, b)| Some((p, b.as_ref()?.last_stable))).collect());
+            let bounds = self.bounds(state.found.is_none()).await.map_err(given_up)?;
+            if drain {
+                // A partition that answers for the first time only now has an end from now on.
+                let ends = up_to.get_or_insert_default();
+                for (&partition, bounds) in &bounds.partitions {
+                    if let Some(bounds) = bounds {
+                        ends.entry(partition).or_insert(bounds.last_stable);
+                    }
+                }
             }
-            let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref())?;
+            let plan = next_plan(self.config, self.source, &state, &bounds, up_to.as_ref()).map_err(given_up)?;
             ended.remaining = Some(plan.lag);
             self.warn_of_plan(state.progress(), &bounds, &mut ended.warnings);
             if plan.is_empty() {
@@ -231,18 +234,23 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             if !drain && plan.is_too_little(state.progress(), &self.config.limits, self.run.started_at) {
                 return Ok(BatchEnd::Skipped);
             }
-            let starts = plan.starts_of_ranges();
             let pulled = Pulled { table, state, bounds, plan, supplied, redo };
-            match self.collect_and_commit(names, pulled, ended).await {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => tracing::info!(redo, "the table changed under the batch; pulling it anew"),
-                Err(error @ Error::Refused { .. }) if redo + 1 < REDOS_MAX && self.may_skip(&starts)? => {
-                    tracing::warn!(redo, %error, "retention was faster than the pull; planning anew");
-                }
-                Err(error) => return Err(error),
+            if let Some(end) = self.collect_and_commit(names, pulled, ended).await? {
+                return Ok(end);
             }
         }
         Err(Error::Contended { table: table_ident(self.config).to_string(), attempts: REDOS_MAX })
+    }
+
+    /// What a wait could not bring before the signal is no failure of its own. Only of what comes before any commit: once one was
+    /// tried, "nothing was committed" might be wrong.
+    fn given_up(&self, redo: u32, error: Error) -> Error {
+        match (error, self.stop.requested()) {
+            (Error::Unavailable { .. } | Error::Stalled { .. }, Some(signal)) if redo == 0 => {
+                Error::Interrupted { signal: i32::from(signal) }
+            }
+            (error, _) => error,
+        }
     }
 
     async fn load(&self) -> Result<LoadedTable> {
@@ -263,11 +271,22 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let names = names.attempt(pulled.redo * ATTEMPTS_PER_REDO);
         let live = self.live_files(&pulled.table.metadata, pulled.state.head.as_ref()).await?;
         let door = self.rejects(&pulled.table, rejects_ident(self.config), &names);
-        let (collected, reached) = self.collect(&pulled, &live, &names, &door)?;
+        let redo = pulled.redo;
+        let (collected, reached) = match self.collect(&pulled, &live, &names, &door) {
+            Ok(collected) => collected,
+            Err(error @ Error::Refused { .. }) if redo + 1 < REDOS_MAX && self.may_skip(&pulled.plan.starts_of_ranges())? => {
+                tracing::warn!(redo, %error, "retention was faster than the pull; planning anew");
+                return Ok(None);
+            }
+            Err(error) => return Err(self.given_up(redo, error)),
+        };
         if collected.counts.read == 0 && reached.cut == Some(Cut::Signal) && reached.ends == pulled.plan.starts_of_ranges() {
             return Err(Error::Interrupted { signal: i32::from(self.stop.requested().unwrap_or(15)) });
         }
-        self.check_ratio(&collected.counts)?;
+        if let Err(error) = self.check_ratio(&collected.counts) {
+            self.delete(&collected.paths()).await;
+            return Err(error);
+        }
         let batch = commit::Batch::new(self, pulled, collected, reached, names, began_ms);
         match batch.commit(live, &mut ended.warnings).await? {
             commit::Ending::Committed(committed) => {
@@ -281,7 +300,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 Ok(Some(BatchEnd::Committed))
             }
             commit::Ending::Moved => Ok(Some(BatchEnd::Overtaken)),
-            commit::Ending::Redo => Ok(None),
+            commit::Ending::Redo => {
+                tracing::info!(redo, "the table changed under the batch; pulling it anew");
+                Ok(None)
+            }
         }
     }
 
@@ -318,6 +340,15 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         };
         let decoder = decoder(self.config, &pulled.table, &pulled.supplied)?;
         collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
+    }
+
+    /// Deletes files that nothing names. Failing to is no failure: they are orphans, which `clean` removes.
+    async fn delete(&self, paths: &[String]) {
+        for path in paths {
+            if let Err(error) = self.store.delete(path).await {
+                tracing::debug!(path, %error, "an orphan stays");
+            }
+        }
     }
 
     fn judge(&self, watermark: Option<i64>, now: i64) -> Judge {

@@ -90,12 +90,12 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         let mut warnings = Vec::new();
         self.observer.phase(Phase::Plan);
         let first = self.load().await?;
-        let retry = Retry::of(&first.metadata);
+        let mut retry = Retry::of(&first.metadata);
         let mut attempts = Attempts::default();
         let mut table = first.clone();
-        for attempt in 0..=retry.retries {
+        let mut attempt = 0;
+        loop {
             if attempt > 0 {
-                tokio::time::sleep(retry.wait(self.run.id.as_bytes(), attempt)).await;
                 table = self.load().await?;
                 if let Some(done) = attempts.settled(&table, &first, &self.config.table.branch)? {
                     return Ok(self.after_reset(done, warnings));
@@ -112,6 +112,10 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             if let Some(done) = self.try_reset(options, &table, judged, &names.attempt(attempt), &mut attempts).await? {
                 return Ok(self.after_reset(done, warnings));
             }
+            attempt += 1;
+            if !retry.again(self.run.id.as_bytes()).await {
+                break;
+            }
         }
         let table = self.load().await?;
         if let Some(done) = attempts.settled(&table, &first, &self.config.table.branch)? {
@@ -122,7 +126,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 format!("learn whether the reset of table `{}` went in", table.ident),
                 BoxError::from("no attempt was answered, and none of their snapshots is in the table yet"),
             ),
-            false => Error::Contended { table: table_ident(self.config).to_string(), attempts: retry.retries + 1 },
+            false => Error::Contended { table: table_ident(self.config).to_string(), attempts: attempt },
         })
     }
 
@@ -226,11 +230,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 tracing::info!(attempt, %cause, "the reset was refused");
                 // After an unclear answer nothing is deleted any more.
                 if !attempts.unclear {
-                    for path in &prepared.written {
-                        if let Err(error) = self.store.delete(path).await {
-                            tracing::debug!(path, %error, "an orphan stays");
-                        }
-                    }
+                    self.delete(&prepared.written).await;
                 }
                 attempts.refused = Some((table.metadata_location.clone(), cause));
             }

@@ -21,7 +21,7 @@ use crate::state::State;
 /// What to do about pending rejects whose files are gone, when their records are gone from Kafka too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
-    /// The run ends: a later one may find them.
+    /// The run ends, but where the job gives up what retention took: a later one may find them.
     Refuse,
     /// They are given up, with a warning.
     GiveUp,
@@ -45,9 +45,11 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         if door.files_exist(pending).await? {
             return door.append(progress, pending).await;
         }
+        let starts = || ranges_read(progress).iter().map(|(&partition, at)| (partition, at.range.start())).collect();
         match self.pull_rejects_again(table, progress, pending, &door, names).await {
             Ok(again) => door.append(progress, &again).await,
-            Err(error @ Error::Refused { .. }) if gone == Gone::GiveUp => {
+            // Where the job gives up what retention took, its rejects are no reason to stand still for ever.
+            Err(error @ Error::Refused { .. }) if gone == Gone::GiveUp || self.may_skip(&starts())? => {
                 warnings.push(format!(
                     "the rejects of batch {} never reached `{}`: their files are gone, and {error}",
                     progress.batch, door.ident
@@ -136,7 +138,11 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         }
         if let Some(pending) = &progress.rejects {
             self.observer.phase(Phase::Rejects);
-            door.append(progress, pending).await?;
+            door.append(progress, pending).await.map_err(|error| match error {
+                error @ (Error::Unavailable { .. } | Error::Contended { .. } | Error::Broken { .. }) => error,
+                // The batch is in: whatever keeps its rejects out, running again goes on with them.
+                error => Error::unavailable(format!("append the rejects of batch {}", progress.batch), error),
+            })?;
         }
         Ok(())
     }

@@ -119,8 +119,8 @@ impl<C: Catalog> Rejects<'_, C> {
     pub(crate) async fn open_or_create(&self) -> Result<LoadedTable> {
         if let Some(table) = self.catalog.load(&self.ident).await? {
             fit(&table)?;
-            // Damage that is found before the main commit leaves nothing half done.
-            self.done(&table)?;
+            // What is found before the main commit leaves nothing half done.
+            not_anothers(self.catalog, &table, &self.job, &self.of.ident, self.of.uuid).await?;
             return Ok(table);
         }
         let location = self.catalog.default_location(&self.ident);
@@ -188,6 +188,7 @@ impl<C: Catalog> Rejects<'_, C> {
     pub(crate) async fn undo(&self) -> Result<u64> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some(table) = self.catalog.load(&self.ident).await? else { return Ok(0) };
+            not_anothers(self.catalog, &table, &self.job, &self.of.ident, self.of.uuid).await?;
             let at = self.done(&table)?;
             // Of two tables of one name only one is in the catalog. Another name may be a table of another job of this name.
             let made_again = at.as_ref().is_some_and(|at| !self.is_ours(at) && at.table == self.of.ident.to_string());
@@ -376,6 +377,30 @@ pub(crate) fn job_in_rows(job: &str, branch: &str) -> String {
     match branch {
         "main" => job.to_owned(),
         branch => format!("{job}@{branch}"),
+    }
+}
+
+/// Refuses a rejects table in which the batches of another main table, which is still there, are counted under this job's name:
+/// neither job could tell which rejects are appended, and a rollback of one would take out those of the other.
+pub(crate) async fn not_anothers(
+    catalog: &impl Catalog,
+    table: &LoadedTable,
+    job: &str,
+    main: &TableIdent,
+    main_uuid: Uuid,
+) -> Result<()> {
+    let Some(done) = done(table, job)? else { return Ok(()) };
+    // A table that was renamed keeps its UUID; one that was made again keeps its name.
+    if done.table_uuid == main_uuid.to_string() || done.table == main.to_string() || done.table.is_empty() {
+        return Ok(());
+    }
+    let other = TableIdent::from_strs(done.table.split('.')).doing(|| format!("read the name `{}`", done.table))?;
+    match catalog.load(&other).await? {
+        Some(other) if other.metadata.uuid().to_string() == done.table_uuid => Err(Error::setup(
+            format!("rejects table `{}` holds the rejects of a job `{job}` whose table is `{}`", table.ident, other.ident),
+            "two jobs of one name cannot share a rejects table: give this one another `name` or another `[rejects] table`",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Doors<'a, S, C> {
 pub(crate) struct Subject<'a, S, C> {
     doors: &'a Doors<'a, S, C>,
     table: LoadedTable,
+    /// The rejects table as it was before: what is in it, the main table must know.
+    rejects: Option<LoadedTable>,
     head: Option<SnapshotRef>,
     /// Whether the table was rolled back to before batches of the job.
     rolled_back: bool,
@@ -67,8 +69,12 @@ pub(crate) struct Subject<'a, S, C> {
     memory_max: u64,
 }
 
-/// Every guarantee in turn.
-pub(crate) async fn verify<S: Source, C: Catalog>(doors: &Doors<'_, S, C>, table: LoadedTable) -> Result<Vec<Guarantee>> {
+/// Every guarantee in turn. `rejects` must have been loaded before `table`.
+pub(crate) async fn verify<S: Source, C: Catalog>(
+    doors: &Doors<'_, S, C>,
+    table: LoadedTable,
+    rejects: Option<LoadedTable>,
+) -> Result<Vec<Guarantee>> {
     let config = doors.config;
     let memory_max = config.limits.memory_limit.saturating_sub(MEMORY_BASE).max(16 << 20) / 4 * 3;
     let (rolled_back, was_reset, refused) = match state::find(&table, &config.table.branch, &config.name).await {
@@ -79,7 +85,7 @@ pub(crate) async fn verify<S: Source, C: Catalog>(doors: &Doors<'_, S, C>, table
     };
     let head = table.metadata.snapshot_for_ref(&config.table.branch).cloned();
     let history = History::of(&table.metadata, head.as_ref(), &config.name);
-    let subject = Subject { doors, table, head, rolled_back, was_reset, history, memory_max };
+    let subject = Subject { doors, table, rejects, head, rolled_back, was_reset, history, memory_max };
     // Looked for first: what cannot be read because its file is gone is told once, by the file.
     let files = Guarantee::settle("files", FILES_HINT, true, files::all(&subject).await);
     let whole = files.result != Judgement::Fail;

@@ -41,7 +41,7 @@ pub(crate) async fn rejects<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) 
     }
     let expected: BTreeMap<(u64, u64), &Link> =
         links.iter().filter(own).map(|link| ((link.progress.epoch, link.progress.batch), link)).collect();
-    let Some(table) = subject.doors.catalog.load(&ident).await? else {
+    let Some(table) = &subject.rejects else {
         for link in expected.values().filter(|link| said(link) > 0) {
             findings
                 .add(format!("there is no rejects table, and the batch has {} rejects", said(link)), Place::snapshot(link.id()));
@@ -58,7 +58,7 @@ pub(crate) async fn rejects<S: Source, C: Catalog>(subject: &Subject<'_, S, C>) 
         let (partition, offset) = (id.values[3].parse().unwrap_or(-1), id.values[4].parse().unwrap_or(-1));
         findings.add(format!("{} rows hold this record", id.rows), Place::default().record(partition, offset).file(&id.first[0].0));
     }
-    let done = appended(&table, &job, &subject.table.metadata.uuid().to_string())?;
+    let done = appended(table, &job, &subject.table.metadata.uuid().to_string())?;
     let mut notes = Vec::new();
     compare(subject, &expected, &rows, done, &mut findings, &mut notes);
     let count: u64 = rows.values().sum();
@@ -144,9 +144,9 @@ pub(crate) async fn rejects_of_batch<S: Source, C: Catalog>(
     let (config, store) = (subject.doors.config, subject.doors.store);
     let job = job_in_rows(&config.name, &config.table.branch);
     let (epoch, batch) = (link.progress.epoch, link.progress.batch);
-    let Some(table) = subject.doors.catalog.load(&rejects_ident(config)).await? else { return Ok(Some(Vec::new())) };
+    let Some(table) = &subject.rejects else { return Ok(Some(Vec::new())) };
     if let Some(pending) = &link.progress.rejects {
-        let done = appended(&table, &job, &subject.table.metadata.uuid().to_string())?;
+        let done = appended(table, &job, &subject.table.metadata.uuid().to_string())?;
         if pending.job != job || pending.table != table.ident.to_string() || done.is_none_or(|done| done < (epoch, batch)) {
             return Ok(None);
         }

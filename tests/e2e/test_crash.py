@@ -114,7 +114,7 @@ def test_sigterm_commits_what_was_read(make_job):
         elif run.code == 0:
             assert report["outcome"] == "nothing_new", run
         else:
-            assert run.code == 143 and report["outcome"] == "interrupted", run
+            assert run.code == 143 and report["outcome"] == "failed", run
         job.follow()
         if (partial and attempt > 10) or (run.code == 0 and not report["remaining"]):
             break

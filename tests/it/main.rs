@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod demo;
+mod ends;
 mod histories;
 mod jobs;
 mod libraries;

@@ -23,7 +23,7 @@ use crate::world::run::{EPOCH_MS, End, Rules, Start, Style, Task, config, run};
 use crate::world::topic::{Log, Message};
 use crate::world::{Actor, Call, Fault, Faults, Hook, Op, Sabotage, World, say};
 
-const RULES: Rules = Rules { style: Style::Merge, branch: "main", ties_keep: false, late: "reject", max_offsets: 1_000 };
+pub(crate) const RULES: Rules = Rules { style: Style::Merge, branch: "main", ties_keep: false, late: "reject", max_offsets: 1_000 };
 
 /// Who is in the way of the swept run's first commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,18 +48,18 @@ struct Tables {
     rejects: BTreeSet<Reject>,
 }
 
-fn record(id: &str, minute: i64, version: i64) -> Option<Message> {
+pub(crate) fn record(id: &str, minute: i64, version: i64) -> Option<Message> {
     let at = chrono::DateTime::from_timestamp_millis(EPOCH_MS + minute * 60_000).unwrap().to_rfc3339();
     let value = format!(r#"{{"id": "{id}", "at": "{at}", "version": {version}, "title": "{id} {minute} {version}"}}"#);
     Some(Message { key: Some(id.to_owned()), value: Some(value), timestamp_ms: EPOCH_MS })
 }
 
-fn raw(key: Option<&str>, value: Option<&str>, minute: i64) -> Option<Message> {
+pub(crate) fn raw(key: Option<&str>, value: Option<&str>, minute: i64) -> Option<Message> {
     let timestamp_ms = EPOCH_MS + minute * 60_000;
     Some(Message { key: key.map(str::to_owned), value: value.map(str::to_owned), timestamp_ms })
 }
 
-fn produce(world: &World, records: [Vec<Option<Message>>; 2]) {
+pub(crate) fn produce(world: &World, records: [Vec<Option<Message>>; 2]) {
     world.with_topic("a", |topic| {
         let partitions = topic.partitions.len().max(2);
         topic.partitions.resize_with(partitions, Log::default);

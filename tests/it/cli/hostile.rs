@@ -72,7 +72,7 @@ fn a_second_signal_leaves_one_document_all_the_same() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = Place::new(&silent.local_addr().unwrap().to_string());
     place.tidegate("init job.toml").expect(0);
-    let running = place.start("run job.toml --output json --result-file result.json");
+    let running = place.start("run job.toml --output json --result-file result.json --metrics-file tidegate.prom");
     std::thread::sleep(Duration::from_secs(2));
     running.signal("TERM");
     std::thread::sleep(Duration::from_secs(1));
@@ -80,6 +80,8 @@ fn a_second_signal_leaves_one_document_all_the_same() {
     let report = running.answer().expect(143).json();
     assert_eq!((&report["exit_code"], &report["outcome"], &report["job"]), (&143.into(), &"failed".into(), &"articles".into()));
     assert_eq!(serde_json::from_str::<serde_json::Value>(&place.read("result.json")).unwrap()["exit_code"], 143);
+    let exit_code = |line: &str| line.starts_with("tidegate_last_run_exit_code{") && line.ends_with(" 143");
+    assert!(place.read("tidegate.prom").lines().any(exit_code), "{}", place.read("tidegate.prom"));
 }
 
 #[test]

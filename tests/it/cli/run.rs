@@ -126,6 +126,31 @@ fn too_many_rejects_commit_nothing() {
 }
 
 #[test]
+fn two_jobs_of_one_name_cannot_share_a_rejects_table() {
+    let broker = Broker::with_articles();
+    broker.produce(1, &["no json"]);
+    let place = Place::new(&broker.address());
+    place.tidegate("init job.toml").expect(0);
+    place.tidegate("run job.toml").expect(0);
+    let other = place.read("job.toml").replace("\"news.articles\"", "\"news.others\"");
+    place.write("other.toml", other + "[rejects]\ntable = \"news.articles_rejects\"\n");
+    place.tidegate("init other.toml").expect(0);
+    let checked = place.tidegate("check other.toml").expect(78);
+    let why = "rejects table `news.articles_rejects` holds the rejects of a job `articles` whose table is `news.articles`";
+    assert!(checked.stdout.contains(why), "{checked}");
+    let refused = place.tidegate("run other.toml").expect(78);
+    assert!(refused.stderr.contains(why), "{refused}");
+    assert!(place.tidegate("status other.toml --output json").expect(0).json()["last_batch"].is_null());
+    place.tidegate("run job.toml").expect(0);
+    place.tidegate("verify job.toml").expect(0);
+    // A name of its own is enough.
+    place.change("other.toml", "name = \"articles\"", "name = \"others\"");
+    place.tidegate("run other.toml").expect(0);
+    place.tidegate("verify other.toml").expect(0);
+    place.tidegate("verify job.toml").expect(0);
+}
+
+#[test]
 fn too_little_to_be_worth_a_batch() {
     let broker = Broker::with_articles();
     let place = Place::new(&broker.address());

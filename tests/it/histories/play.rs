@@ -221,7 +221,8 @@ impl Play<'_> {
         if faulty || matches!(&end, Ok(Ended { outcome: Err(Error::Contended { .. }), .. })) {
             allowed.push(75);
         }
-        if running.start.stop.requested().is_some() {
+        // It says that nothing was committed.
+        if running.start.stop.requested().is_some() && matches!(&end, Ok(Ended { batches, .. }) if batches.is_empty()) {
             allowed.push(143);
         }
         let first_run = matches!(running.start.task, Task::Run(RunOptions { first_run: true, .. }));

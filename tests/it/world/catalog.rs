@@ -29,6 +29,8 @@ pub(crate) enum Broken {
     Yes,
     /// It changes the first and says no.
     No,
+    /// It changes none and does not answer: a gateway that does not know the address.
+    Gateway,
 }
 
 /// The heads of all tables, and every snapshot that ever was.
@@ -99,6 +101,17 @@ impl Heads {
         let metadata = builder.build().map_err(|e| e.to_string())?.metadata;
         self.set(world, table, metadata);
         Ok(())
+    }
+}
+
+impl World {
+    /// Sets a property of a table.
+    pub(crate) fn set_property(&self, table: &str, key: &str, value: &str) {
+        let mut heads = self.heads.lock().unwrap();
+        let head = heads.head(table).unwrap();
+        let builder = TableMetadata::clone(&head.metadata).into_builder(Some(head.location.clone()));
+        let builder = builder.set_properties([(key.to_owned(), value.to_owned())].into()).unwrap();
+        heads.set(self, table, builder.build().unwrap().metadata);
     }
 }
 
@@ -177,6 +190,9 @@ impl Door {
             }
         }
         let careless = world.sabotage == Some(Sabotage::NoRequirements);
+        if changes.len() > 1 && world.heads.lock().unwrap().broken == Some(Broken::Gateway) {
+            return CommitOutcome::Unclear("502 Bad Gateway".into());
+        }
         let first = changes[0].base.ident.to_string();
         let first_of_all = first.clone();
         let swapped = self.actor.call(Op::Swap, &first, move |world| {
@@ -193,7 +209,7 @@ impl Door {
                     heads.swap(world, &first_of_all, &changes[0])?;
                     return Err("another writer was first".to_owned());
                 }
-                None => {}
+                Some(Broken::Gateway) | None => {}
             }
             changes.iter().try_for_each(|change| heads.swap(world, &change.base.ident.to_string(), change))
         });
