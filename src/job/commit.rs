@@ -46,7 +46,7 @@ pub(super) struct Batch<'a, S, C> {
     attempts: Vec<i64>,
     /// Once any attempt was unclear, no file is deleted any more.
     unclear: bool,
-    /// Nor once an attempt on several tables was refused: one of them may have been changed all the same.
+    /// Nor one of the rejects table, which is not looked at, once an attempt on both tables was refused: it may be changed all the same.
     half_done: bool,
     /// Whether to commit the rejects together with the batch, where the catalog can.
     together: bool,
@@ -170,6 +170,9 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 break Err(self.used_up(attempts));
             }
         };
+        if self.half_done {
+            self.collected.rejects = None;
+        }
         self.delete(&self.collected.paths()).await;
         ending
     }
@@ -230,10 +233,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let new = files.data.iter().chain(files.deletes.iter().map(|(_, file)| file)).map(DataFile::file_path);
         written.extend(new.filter(|path| !own.contains(path)).map(str::to_owned));
         let (outcome, together) = match self.rejects(attempt).await? {
-            Some(rejects) => {
-                written.extend(rejects.written);
-                (self.job.catalog.swap_together(&[prepared.change, rejects.change]).await, true)
-            }
+            Some(rejects) => (self.job.catalog.swap_together(&[prepared.change, rejects.change]).await, true),
             None => (self.job.catalog.swap(&prepared.change).await, false),
         };
         Ok(Some((Tried { snapshot_id, written, files, together }, outcome)))
@@ -358,7 +358,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
 
     /// Deletes files that no snapshot names, after a known answer.
     async fn delete(&self, paths: &[String]) {
-        if !self.unclear && !self.half_done {
+        if !self.unclear {
             self.job.delete(paths).await;
         }
     }

@@ -144,7 +144,7 @@ fn two_jobs_of_one_name_cannot_share_a_rejects_table() {
     place.tidegate("run job.toml").expect(0);
     place.tidegate("verify job.toml").expect(0);
     // A name of its own is enough.
-    place.change("other.toml", "name = \"articles\"", "name = \"others\"");
+    place.write("other.toml", place.read("other.toml").replace("name = \"articles\"", "name = \"others\""));
     place.tidegate("run other.toml").expect(0);
     place.tidegate("verify other.toml").expect(0);
     place.tidegate("verify job.toml").expect(0);
