@@ -121,8 +121,8 @@ def test_a_file_younger_than_a_run_may_last_is_never_taken(make_job):
     job.init()
     run = job.call("clean", "--older-than", "10 min", code=78)
     # Three pulls of 10 min and 60 s, the grace of 25 s, and an hour to commit.
-    assert '--older-than "5605 s"' in run.stderr, run
-    clean(job, "--older-than", "5605 s")
+    assert '--older-than "12805 s"' in run.stderr, run
+    clean(job, "--older-than", "12805 s")
 
 
 def test_nothing_is_deleted_when_a_manifest_cannot_be_read(make_job):

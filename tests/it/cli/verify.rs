@@ -237,9 +237,9 @@ fn clean_never_takes_what_a_run_may_be_writing() {
     exit code: 78
     ----- stdout -----
     ----- stderr -----
-    error: `--older-than` is 3600 s, and a run of job `articles` may last 5605 s
+    error: `--older-than` is 3600 s, and a run of job `articles` may last 12805 s
 
-    hint: a younger file may belong to a run that is at work: give at least `--older-than "5605 s"`
+    hint: a younger file may belong to a run that is at work: give at least `--older-than "12805 s"`
     "#);
     assert_eq!(place.tidegate("clean job.toml --older-than soon").code(), 2);
 }
