@@ -70,6 +70,8 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave tables and logs behind")
     options = parser.parse_args()
     assert BIN.is_file(), f"no binary at {BIN}: build it, or set TIDEGATE_BIN"
+    for mutant in mutants.misfits():
+        sys.exit(f"{mutant.file} has changed: mutant `{mutant.name}` has to be thought through again")
     print(f"seed {options.seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     context = Context(directory, BIN, options.seed, options.quick)

@@ -30,8 +30,8 @@ MUTANTS = (
     Mutant(
         "the state is not checked again before the next attempt",
         "src/job/commit.rs",
-        "if state.snapshot_id() == self.pulled.state.snapshot_id() { Place::Next } else { Place::Moved }",
-        "if state.head.is_some() { Place::Next } else { Place::Moved }",
+        "if state.snapshot_id() != self.pulled.state.snapshot_id() {",
+        "if state.head.is_none() {",
         Campaign("mutant, runs overlap", strikes.runs_overlap, 60, 0, kinds=("append",)),
     ),
     Mutant(
@@ -50,13 +50,18 @@ MUTANTS = (
         Campaign("mutant, kill at random", strikes.kill_at_random, 10, 0),
     ),
     Mutant(
-        "rejects are appended without a look at what was appended before",
+        "rejects are appended without a mark that says so",
         "src/rejects/mod.rs",
-        "(self.epoch, self.batch) >= (other.epoch, other.batch)",
-        "(self.epoch, self.batch) > (other.epoch, other.batch)",
+        "updates: vec![set_property(key(&self.job), value)],",
+        "updates: Vec::new(),",
         Campaign("mutant, kill in each phase", strikes.kill_in_each_phase, 30, 0),
     ),
 )
+
+
+def misfits():
+    """Mutants whose text is no longer in the code, or is there twice."""
+    return [mutant for mutant in MUTANTS if (ROOT / mutant.file).read_text().count(mutant.old) != 1]
 
 
 def link(source, target):
@@ -76,9 +81,7 @@ def build(mutant, directory, binary):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, tree / name)
     file = tree / mutant.file
-    text = file.read_text()
-    assert text.count(mutant.old) == 1, f"{mutant.file} has changed: mutant `{mutant.name}` no longer fits"
-    file.write_text(text.replace(mutant.old, mutant.new))
+    file.write_text(file.read_text().replace(mutant.old, mutant.new))
     target = directory / "mutant-target"
     if not target.exists():
         # The dependencies need not be built again. What cargo writes in place is copied, the rest shared.
