@@ -197,12 +197,17 @@ impl Error {
         matches!(cause.downcast_ref(), Some(Self::Unavailable { .. }))
     }
 
+    /// The system starts no more threads (75).
+    pub fn without_thread(doing: &str, what: impl Into<String>) -> Self {
+        Self::unavailable(doing, Advice { what: what.into(), hint: THREADS_HINT.into() })
+    }
+
     /// What a thread panicked with (101; 75 where it was for want of a thread).
     pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
         let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         let said = said.unwrap_or("it says nothing");
         if REFUSED_THREAD.iter().any(|refused| said.starts_with(refused)) {
-            return Self::unavailable("start a thread", Advice { what: said.to_owned(), hint: THREADS_HINT.into() });
+            return Self::without_thread("start a thread", said);
         }
         Self::broken(format!("a panic: {said}"))
     }
@@ -217,7 +222,7 @@ impl Error {
 const REFUSED_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
 
 /// What to do where the system starts no more threads.
-pub const THREADS_HINT: &str =
+pub(crate) const THREADS_HINT: &str =
     "the system refuses more threads: look at `ulimit -u`, the container's pids limit, `ulimit -v` and free memory";
 
 /// A cause of which we know what to do about it.

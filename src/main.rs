@@ -15,7 +15,7 @@ use tidegate::commands::job_file::{Sources, read_effective};
 use tidegate::commands::show::Shown;
 use tidegate::commands::{self, Failed};
 use tidegate::config::{Config, Effective};
-use tidegate::error::{Advice, Error, Result, THREADS_HINT};
+use tidegate::error::{Error, Result};
 use tidegate::job::reset::ResetOptions;
 use tidegate::job::{Run, RunOptions};
 use tidegate::report::{self, Outcome, Report};
@@ -55,8 +55,7 @@ fn main() -> ExitCode {
 fn runtime() -> std::io::Result<Runtime> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
-        let advice = Advice { what: panic.payload_as_str().unwrap_or_default().to_owned(), hint: THREADS_HINT.into() };
-        let error = Error::unavailable("start the threads of the program", advice);
+        let error = Error::without_thread("start the threads of the program", panic.payload_as_str().unwrap_or_default());
         failed(&error);
         std::process::exit(error.exit_code().into());
     }));

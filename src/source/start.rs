@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::error::{Advice, Error, Result, THREADS_HINT};
+use crate::error::{Error, Result};
 
 /// It takes milliseconds; on a machine that is overloaded, seconds.
 const START_MAX: Duration = Duration::from_secs(15);
@@ -26,7 +26,7 @@ fn within<T: Send + 'static>(limit: Duration, make: impl FnOnce() -> Result<T> +
 }
 
 fn refused(what: String) -> Error {
-    Error::unavailable("start the threads of the Kafka client", Advice { what, hint: THREADS_HINT.into() })
+    Error::without_thread("start the threads of the Kafka client", what)
 }
 
 #[cfg(test)]
