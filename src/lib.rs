@@ -72,8 +72,8 @@
 //! # A batch in memory
 //!
 //! Chunks of about 1 MiB flow from the pulling thread to the decoder to the assembly. Rows wait in memory until they fill their
-//! share of `limits.memory_limit`, are matched against the head, and are written; a row that a later version beats after that is
-//! taken out in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
+//! share of `limits.memory_limit`, are matched against the head, and are written while the pull goes on; a row that a later version
+//! beats after that is taken out in the same commit. So a batch may be larger than memory, and is cut only when its ids fill it.
 //!
 //! With `deletes = "soft"` no row is written before the batch is whole, since a deleted row may keep the values of any row that came
 //! before it: such a batch is cut when its rows fill their share.

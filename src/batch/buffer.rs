@@ -1,9 +1,6 @@
 //! Rows that wait in memory to be written, and which of them still matter.
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
-
-use crate::error::{Error, Result};
+use arrow::array::RecordBatch;
 
 /// Marks a row without an entry.
 const NONE: u32 = u32::MAX;
@@ -11,30 +8,34 @@ const NONE: u32 = u32::MAX;
 /// Decoded rows in memory.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
+    /// Ordinal of the first batch: those before it were taken out.
+    first: u32,
     batches: Vec<Buffered>,
     bytes: usize,
 }
 
 impl Buffer {
-    /// Takes a batch; answers its index.
+    /// Takes a batch; answers its ordinal.
     pub(super) fn push(&mut self, batch: Buffered) -> u32 {
         self.bytes += batch.rows.get_array_memory_size() + batch.keep.len() * (size_of::<u32>() + 1);
         self.batches.push(batch);
-        u32::try_from(self.batches.len() - 1).expect("buffered batches fit")
+        self.first + u32::try_from(self.batches.len() - 1).expect("buffered batches fit")
     }
 
     /// Says which entry a row belongs to; the rows of a batch are told in order. None: the row is not kept.
     pub(super) fn push_entry(&mut self, batch: u32, row: usize, entry: Option<u32>) {
-        let batch = &mut self.batches[batch as usize];
+        let batch = &mut self.batches[(batch - self.first) as usize];
         batch.entries.push(entry.unwrap_or(NONE));
         if entry.is_none() {
             batch.keep[row] = false;
         }
     }
 
-    /// Says that a row lost to another version.
+    /// Says that a row lost to another version. Nothing to do where its batch was taken out.
     pub(super) fn drop_row(&mut self, batch: u32, row: u32) {
-        self.batches[batch as usize].drop_row(row as usize);
+        if let Some(at) = batch.checked_sub(self.first) {
+            self.batches[at as usize].drop_row(row as usize);
+        }
     }
 
     /// Bytes held.
@@ -42,9 +43,12 @@ impl Buffer {
         self.bytes
     }
 
-    /// Gives up all batches.
-    pub(super) fn into_batches(self) -> Vec<Buffered> {
-        self.batches
+    /// Takes all batches out; answers the ordinal of the first, too.
+    pub(super) fn take(&mut self) -> (u32, Vec<Buffered>) {
+        let (first, batches) = (self.first, std::mem::take(&mut self.batches));
+        self.first += u32::try_from(batches.len()).expect("buffered batches fit");
+        self.bytes = 0;
+        (first, batches)
     }
 }
 
@@ -81,6 +85,11 @@ impl Buffered {
         u64::try_from(self.keep.iter().filter(|&&keep| keep).count()).expect("rows fit")
     }
 
+    /// Whether every row is still wanted.
+    pub(super) fn is_whole(&self) -> bool {
+        self.keep.iter().all(|&keep| keep)
+    }
+
     /// Entry of a row that is still wanted.
     pub(super) fn entry(&self, row: usize) -> Option<u32> {
         (self.keep[row] && !self.entries.is_empty()).then(|| self.entries[row])
@@ -96,27 +105,8 @@ impl Buffered {
         self.deleted
     }
 
-    /// The rows still wanted, with their entries. None where no row is left.
-    pub(super) fn survivors(self) -> Result<Option<(RecordBatch, Vec<u32>)>> {
-        let rows = self.rows;
-        let alive = self.keep.iter().filter(|&&keep| keep).count();
-        if alive == 0 {
-            return Ok(None);
-        }
-        let entries = self.entries.iter().zip(&self.keep).filter(|(_, keep)| **keep).map(|(entry, _)| *entry).collect();
-        if alive == self.keep.len() {
-            return Ok(Some((rows, entries)));
-        }
-        let rows =
-            filter_record_batch(&rows, &BooleanArray::from(self.keep)).map_err(|e| Error::broken(format!("filter rows: {e}")))?;
-        Ok(Some((rows, entries)))
+    /// The rows still wanted, ascending.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = usize> {
+        self.keep.iter().enumerate().filter(|(_, keep)| **keep).map(|(row, _)| row)
     }
-}
-
-/// All rows and their entries as one batch.
-pub(super) fn joined(parts: Vec<(RecordBatch, Vec<u32>)>) -> Result<Vec<(RecordBatch, Vec<u32>)>> {
-    let Some((first, _)) = parts.first() else { return Ok(parts) };
-    let rows = concat_batches(&first.schema(), parts.iter().map(|(rows, _)| rows))
-        .map_err(|e| Error::broken(format!("join rows: {e}")))?;
-    Ok(vec![(rows, parts.into_iter().flat_map(|(_, entries)| entries).collect())])
 }

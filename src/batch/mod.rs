@@ -10,6 +10,7 @@ mod deletes;
 mod flight;
 pub(crate) mod pipeline;
 mod rejects;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,12 +36,13 @@ use crate::progress::PendingRejects;
 use crate::source::Chunk;
 use crate::storage::Store;
 use crate::watermark::{Judge, Verdict};
-use crate::write::{DataWriter, WriteTarget, WrittenFile};
+use crate::write::{WriteTarget, WrittenFile};
 
 use buffer::{Buffer, Buffered};
 pub(crate) use columns::{MergeColumns, arrow_schema, key_index};
 pub(crate) use deletes::deleted_rows;
 pub(crate) use rejects::RejectSink;
+use writing::{Landed, Load, Writing};
 
 /// What a batch is judged and written by.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ pub(crate) struct Assembly<'a, C> {
     kept: Vec<RecordBatch>,
     /// For each row of `stored` the batch and row of `kept` that hold its values.
     kept_at: Vec<(usize, usize)>,
-    writer: Option<DataWriter>,
+    writing: Writing,
     own_dead: BTreeMap<u32, RoaringTreemap>,
     counts: Counts,
     max_event_time: BTreeMap<Partition, i64>,
@@ -171,7 +173,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             stored: StoredRows::default(),
             kept: Vec::new(),
             kept_at: Vec::new(),
-            writer: None,
+            writing: Writing::default(),
             own_dead: BTreeMap::new(),
             counts: Counts::default(),
             max_event_time: BTreeMap::new(),
@@ -328,7 +330,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     pub(crate) fn memory(&self) -> usize {
         self.buffer.bytes()
             + self.dedupe.as_ref().map_or(0, Dedupe::memory)
-            + self.writer.as_ref().map_or(0, DataWriter::memory)
+            + self.writing.memory()
             + self.rejects.memory()
             + self.stored.memory()
             + self.kept.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
@@ -359,37 +361,38 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         self.rejects.waiting()
     }
 
-    /// Writes the buffered rows that the head does not beat.
+    /// Begins to write the buffered rows that the head does not beat. Waits for the rows before them.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         self.rejects.flush().await?;
         if self.spec.rejects_only {
-            self.buffer = Buffer::default();
+            self.buffer.take();
             return Ok(());
         }
         self.match_new_ids().await?;
         self.observer.phase(Phase::Write);
-        let mut survivors = Vec::new();
-        let mut batches = std::mem::take(&mut self.buffer).into_batches();
+        self.settle_rows().await?;
+        let (first, mut batches) = self.buffer.take();
+        if batches.is_empty() {
+            return Ok(());
+        }
         batches.iter_mut().for_each(|batch| self.drop_stale(batch));
         self.carry_values(&mut batches)?;
-        for batch in batches {
-            survivors.extend(batch.survivors()?);
-        }
-        if !self.spec.table.metadata.default_sort_order().is_unsorted() {
-            // Rows are in order only within one write, and each write of a sorted table makes files of its own.
-            survivors = buffer::joined(survivors)?;
-        }
-        for (rows, entries) in survivors {
-            let row_ids = self.row_ids(&entries);
-            if self.writer.is_none() {
-                self.writer = Some(DataWriter::new(self.target())?);
-            }
-            let writer = self.writer.as_mut().expect("made above");
-            let places = writer.write(&rows, row_ids.as_ref()).await?;
-            if let Some(dedupe) = &mut self.dedupe {
-                for (&entry, place) in entries.iter().zip(places) {
-                    dedupe.place(entry, Place::Written(place));
-                }
+        // Rows are in order only within one write, and each write of a sorted table makes files of its own.
+        let whole = !self.spec.table.metadata.default_sort_order().is_unsorted();
+        let load = Load { first, row_ids: self.row_ids(&batches), batches, whole };
+        let target = self.target();
+        self.writing.begin(load, target)
+    }
+
+    /// Waits for the rows on their way to files, and takes account of where they went.
+    async fn settle_rows(&mut self) -> Result<()> {
+        for Landed { entry, from: (batch, row), to } in self.writing.settle().await? {
+            let Some(dedupe) = &mut self.dedupe else { continue };
+            if dedupe.entries()[entry as usize].place == (Place::Buffered { batch, row }) {
+                dedupe.place(entry, Place::Written(to));
+            } else {
+                // Beaten on its way.
+                self.own_dead.entry(to.file).or_default().insert(u64::from(to.position));
             }
         }
         Ok(())
@@ -429,11 +432,12 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         }
     }
 
-    /// v3: the row ids of the stored rows that these rows take the place of.
-    fn row_ids(&self, entries: &[u32]) -> Option<Int64Array> {
-        let ids: Int64Array =
-            entries.iter().map(|&entry| self.stored.highest(entry).and_then(|i| self.stored.rows()[i].row_id)).collect();
-        (!ids.is_empty() && ids.iter().any(|id| id.is_some())).then_some(ids)
+    /// v3: the row ids of the stored rows that the rows of each batch take the place of.
+    fn row_ids(&self, batches: &[Buffered]) -> Option<Vec<Int64Array>> {
+        self.stored.rows().iter().any(|row| row.row_id.is_some()).then(|| {
+            let id = |entry| self.stored.highest(entry).and_then(|at| self.stored.rows()[at].row_id);
+            batches.iter().map(|batch| (0..batch.rows.num_rows()).map(|row| batch.entry(row).and_then(id)).collect()).collect()
+        })
     }
 
     fn target(&self) -> WriteTarget {
@@ -449,10 +453,12 @@ impl<'a, C: Catalog> Assembly<'a, C> {
 
     /// Writes what is left and closes the files.
     pub(crate) async fn finish(mut self) -> Result<Collected> {
-        self.flush().await?;
-        let data = match self.writer.take() {
-            Some(writer) => writer.finish().await?,
-            None => Vec::new(),
+        let data = match self.end().await {
+            Ok(data) => data,
+            Err(error) => {
+                self.give_up().await;
+                return Err(error);
+            }
         };
         Ok(Collected {
             dedupe: self.dedupe,
@@ -464,5 +470,16 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             rejects: self.rejects.finish(self.spec.judge.watermark).await?,
             searched: self.searched,
         })
+    }
+
+    async fn end(&mut self) -> Result<Vec<WrittenFile>> {
+        self.flush().await?;
+        self.settle_rows().await?;
+        self.writing.finish().await
+    }
+
+    /// Ends what still goes on for a batch that has failed.
+    pub(crate) async fn give_up(&mut self) {
+        self.writing.give_up().await;
     }
 }

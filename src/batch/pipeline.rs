@@ -51,7 +51,7 @@ pub(crate) fn collect<S: Source, C: Catalog>(
     unsupplied: Vec<String>,
     observer: &dyn Observer,
 ) -> Result<(Collected, Reached)> {
-    let assembly = Assembly::new(spec, unsupplied, rejects, observer)?;
+    let mut assembly = Assembly::new(spec, unsupplied, rejects, observer)?;
     observer.phase(Phase::Pull);
     let enough = AtomicBool::new(false);
     let flight = Flight::new(pull.budget.flight);
@@ -83,13 +83,17 @@ pub(crate) fn collect<S: Source, C: Catalog>(
                 }
             });
             let over = Over { flight, stop };
-            let fed = feed(&runtime, assembly, &decoded, flight, pull.budget, enough, observer);
+            let fed = feed(&runtime, &mut assembly, &decoded, flight, pull.budget, enough, observer);
             drop((over, decoded));
-            let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked"))?;
+            let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked")).flatten();
             // When the assembly failed, the pull failed only because nobody listened any more.
-            let assembly = fed?;
-            let reached = reached?;
-            Ok((runtime.block_on(assembly.finish())?, reached))
+            match fed.and(reached) {
+                Ok(reached) => Ok((runtime.block_on(assembly.finish())?, reached)),
+                Err(error) => {
+                    runtime.block_on(assembly.give_up());
+                    Err(error)
+                }
+            }
         })
     })
 }
@@ -108,15 +112,15 @@ impl Drop for Over<'_> {
 }
 
 /// Feeds every decoded chunk to the assembly, and lets it write when it is full.
-fn feed<'a, C: Catalog>(
+fn feed<C: Catalog>(
     runtime: &Handle,
-    mut assembly: Assembly<'a, C>,
+    assembly: &mut Assembly<'_, C>,
     decoded: &Receiver<(Chunk, Decoded)>,
     flight: &Flight,
     budget: Budget,
     enough: &AtomicBool,
     observer: &dyn Observer,
-) -> Result<Assembly<'a, C>> {
+) -> Result<()> {
     // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
     let hold_max = if assembly.holds_rows() { budget.batch / 2 } else { budget.batch };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
@@ -150,5 +154,5 @@ fn feed<'a, C: Catalog>(
             enough.store(true, Ordering::Relaxed);
         }
     }
-    Ok(assembly)
+    Ok(())
 }
