@@ -18,6 +18,9 @@ const ENDING: usize = 64 << 20;
 /// Rows that are written together at least: without a bound each chunk would become a file of its own where the limit is smallest.
 const FLUSH_MIN: usize = 4 << 20;
 
+/// A column of rows that are joined must stay below 2 GiB, and larger loads gain nothing.
+const FLUSH_MAX: usize = 512 << 20;
+
 /// Below this limit the process itself takes most of it: by the system's account every batch would be cut at once.
 const RESIDENT_FROM: usize = 128 << 20;
 
@@ -32,7 +35,8 @@ pub(crate) struct Budget {
     pub(crate) batch: usize,
     /// Data files being written: part of what the batch holds. To end a row group takes as much again.
     pub(crate) writer: usize,
-    /// Rows that wait to be written. Writing them takes up to three times as much again: they are joined, arranged and encoded.
+    /// Rows that wait to be written, while as many are on their way to files. Where the table is sorted those take up to three times
+    /// as much again: they are joined, arranged and encoded.
     pub(crate) flush: usize,
     /// What the process may hold by the system's account before the pull is cut. The rest is for ending the batch: what is in
     /// flight, the key indexes of the open files, the commit.
@@ -50,8 +54,8 @@ impl Budget {
         let batch = limit.saturating_sub(BASE + queue) / 4 * 3;
         let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
         let writer = limit / 8;
-        let flush = (limit.saturating_sub(BASE + queue + 2 * writer) / 4).max(FLUSH_MIN);
-        Self { queue, flight, batch, writer, flush, resident, relief: limit / 2 }
+        let flush = (limit.saturating_sub(BASE + queue + 2 * writer) / 8).clamp(FLUSH_MIN, FLUSH_MAX);
+        Self { queue, flight, batch, writer, flush, resident, relief: limit / 4 * 3 }
     }
 
     /// The same for a batch that must come whole, whatever it holds.
@@ -98,7 +102,7 @@ mod tests {
             let budget = Budget::of(limit);
             let sum = BASE + budget.queue + budget.batch;
             assert!(sum <= usize::try_from(limit).unwrap(), "{limit}: {budget:?}");
-            let writing = BASE + budget.queue + 2 * budget.writer + 4 * budget.flush;
+            let writing = BASE + budget.queue + 2 * budget.writer + 5 * budget.flush;
             assert!(writing <= usize::try_from(limit).unwrap() || budget.flush == FLUSH_MIN, "{limit}: {budget:?}");
             assert!(budget.batch >= budget.writer / 8 && budget.batch > 0, "{limit}: {budget:?}");
         }
