@@ -21,6 +21,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+use tokio::sync::Mutex;
 
 /// The whole local file system: path `a/b` is file `/a/b`, character for character.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl ObjectStore for Disk {
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let path = file_path(location);
         let new = blocking(move || NewFile::create(path)).await.map_err(|e| explain(location, e))?;
-        Ok(Box::new(DiskUpload { location: location.clone(), new, offset: 0 }))
+        Ok(Box::new(DiskUpload { location: location.clone(), new, offset: 0, turn: Arc::default() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -129,6 +130,8 @@ struct DiskUpload {
     location: Path,
     new: NewFile,
     offset: u64,
+    /// The kernel lets one write to a file in at a time, and the others spin: they wait here instead.
+    turn: Arc<Mutex<()>>,
 }
 
 #[async_trait]
@@ -138,13 +141,15 @@ impl MultipartUpload for DiskUpload {
         let location = self.location.clone();
         let mut offset = self.offset;
         self.offset += u64::try_from(payload.content_length()).expect("a part fits into memory");
+        let turn = Arc::clone(&self.turn).lock_owned();
         async move {
+            let turn = turn.await;
             let written = blocking(move || {
                 for bytes in payload.iter() {
                     file.write_all_at(bytes, offset)?;
                     offset += u64::try_from(bytes.len()).expect("a part fits into memory");
                 }
-                drop(payload);
+                drop((payload, turn));
                 // Writing back while later parts are still being encoded: the sync at the end then finds little left to do.
                 file.sync_data()
             });

@@ -289,7 +289,9 @@ impl Blocks {
 impl Write for Blocks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.last.len() + bytes.len() > BLOCK_BYTES && !self.last.is_empty() {
-            self.full.push(self.last.split().freeze());
+            // After a full block more are likely: made at its size, the next one is not copied as it grows.
+            let full = std::mem::replace(&mut self.last, BytesMut::with_capacity(BLOCK_BYTES));
+            self.full.push(full.freeze());
         }
         self.last.extend_from_slice(bytes);
         Ok(bytes.len())
