@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::index::IndexSpec;
 use crate::keys::{KeyCodec, VersionCodec};
 use crate::live::files::LiveFiles;
-use crate::live::lookup::{LookupSpec, Matches, lookup};
+use crate::live::lookup::{Likely, LookupSpec, Matches, lookup};
 use crate::storage::Store;
 
 /// The codecs of a merge job's columns.
@@ -32,6 +32,8 @@ pub(crate) struct MergeColumns<'a> {
     pub(crate) kept: Vec<String>,
     /// Columns whose values a soft delete carries over; those of `kept` are among them.
     pub(super) carried: Vec<String>,
+    /// How many of the ids are likely stored.
+    pub(super) likely: Likely,
 }
 
 impl<'a> MergeColumns<'a> {
@@ -54,6 +56,7 @@ impl<'a> MergeColumns<'a> {
             event_time,
             order_by,
             carried: Vec::new(),
+            likely: Likely::default(),
             kept: if merge.unmapped == Unmapped::Keep { unsupplied } else { Vec::new() },
         })
     }
@@ -83,6 +86,7 @@ impl<'a> MergeColumns<'a> {
             versions: Arc::clone(&self.versions),
             kept: if dedupe.deleted().is_empty() { self.kept.clone() } else { self.carried.clone() },
             min_event_time: watermark.map(|micros| self.versions.at_micros(micros)),
+            likely: self.likely,
         };
         // The searching tasks share the ids, and give them back when they have ended.
         let ids = Arc::new(dedupe.take_keys());

@@ -26,7 +26,7 @@ use crate::dedupe::{Dedupe, Offered, Place};
 use crate::error::{Error, Result};
 use crate::keys::{Keys, VersionCodec, Versions};
 use crate::live::files::LiveFiles;
-use crate::live::lookup::Searched;
+use crate::live::lookup::{Likely, Searched};
 use crate::memory::Budget;
 use crate::merge::{Effect, StoredRows, effect};
 use crate::names::FileNames;
@@ -57,6 +57,8 @@ pub(crate) struct BatchSpec<'a> {
     pub(crate) store: &'a Store,
     /// Late and future.
     pub(crate) judge: Judge,
+    /// How many of its ids the head is likely to hold.
+    pub(crate) likely: Likely,
     /// Names of the run's files.
     pub(crate) names: FileNames,
     /// Whether only the rejects are wanted: those of an earlier batch whose file is gone.
@@ -155,8 +157,9 @@ impl<'a, C: Catalog> Assembly<'a, C> {
             }
         };
         let (mut columns, deleted) = (columns, deleted_rows(spec.config, spec.table)?);
-        if let (Some(columns), Some(deleted)) = (&mut columns, &deleted) {
-            columns.carried = deleted.carried().to_vec();
+        if let Some(columns) = &mut columns {
+            columns.likely = spec.likely;
+            columns.carried = deleted.as_ref().map_or_else(Vec::new, |deleted| deleted.carried().to_vec());
         }
         let codec = columns.as_ref().map(|columns| columns.versions.as_ref()).or(event_times.as_ref().map(|(_, codec)| codec));
         let floor = |micros| codec.map_or(micros, |codec| codec.micros(codec.at_micros(micros)));

@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::job::losses::warn_of_skips;
 use crate::job::settle::Gone;
 use crate::live::files::LiveFiles;
+use crate::live::lookup::Likely;
 use crate::memory::Budget;
 use crate::names::FileNames;
 use crate::observe::{Observer, Phase};
@@ -321,6 +322,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             live,
             store: self.store,
             judge: self.judge(progress.and_then(|p| p.watermark), self.run.started_at),
+            likely: progress.map_or_else(Likely::default, |p| Likely::after(&p.counts)),
             names: names.clone(),
             rejects_only: false,
         };

@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, LoadedTable};
 use crate::error::{Error, Result};
 use crate::job::{Job, Supplied, decoder, rejects_ident};
 use crate::live::files::LiveFiles;
+use crate::live::lookup::Likely;
 use crate::memory::Budget;
 use crate::names::FileNames;
 use crate::observe::Phase;
@@ -104,6 +105,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             live: &live,
             store: self.store,
             judge: self.judge(pending.judged_by, progress.planned_at),
+            likely: Likely::default(),
             names: names.clone(),
             rejects_only: true,
         };

@@ -17,11 +17,12 @@ const GAP_BYTES: u64 = 32 << 10;
 /// A row's place in an index with a version column or two.
 const ROW_BYTES: u64 = 20;
 
-/// Bytes of an index for a file's first request: a small one whole, else the directory, 18 bits a row.
-pub(super) fn first_bytes(rows: u64) -> usize {
+/// Bytes of an index for a file's first request: the whole where it is small, or where so many hits are likely that their blocks
+/// would be read as one; else the directory, 18 bits a row.
+pub(super) fn first_bytes(rows: u64, hits: u64) -> usize {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let whole = bytes(rows.saturating_mul(ROW_BYTES));
-    if whole <= WHOLE_BYTES { whole } else { bytes(rows / 4 * 9) }
+    let whole = rows.saturating_mul(ROW_BYTES);
+    if bytes(whole) <= WHOLE_BYTES || hits.saturating_mul(GAP_BYTES) >= whole { bytes(whole) } else { bytes(rows / 4 * 9) }
 }
 
 /// Rows of a file that have one of the batch's ids, dead ones included.
@@ -78,4 +79,20 @@ async fn read_blocks(reader: &mut FileReader, blocks: Vec<(usize, Range<u64>)>) 
         .into_iter()
         .map(|(block, span, range)| (block, read[span].slice(within(range.start, span)..within(range.end, span))))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_read_whole_where_its_blocks_would_be_read_anyway() {
+        let (small, large) = (50_000, 1_000_000);
+        assert_eq!(first_bytes(small, 0), 1_000_000);
+        assert_eq!(first_bytes(large, 0), 2_250_000);
+        // A hit every 32 KiB of the 20 MB.
+        assert_eq!(first_bytes(large, 610), 2_250_000);
+        assert_eq!(first_bytes(large, 611), 20_000_000);
+        assert_eq!(first_bytes(u64::MAX, u64::MAX), usize::MAX);
+    }
 }

@@ -14,6 +14,7 @@ use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, SchemaRef, Type}
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use crate::counts::Counts;
 use crate::error::{Doing, Error, Result};
 use crate::index::{IndexSpec, Probes};
 use crate::keys::{KeyCodec, KeyMap, Version, VersionCodec};
@@ -47,6 +48,31 @@ pub(crate) struct LookupSpec {
     pub(crate) kept: Vec<String>,
     /// Search only files that can hold an event time at or above this, in the column's unit.
     pub(crate) min_event_time: Option<i64>,
+    /// How many hits to be ready for.
+    pub(crate) likely: Likely,
+}
+
+/// How many of a batch's ids the head is likely to hold, going by the batch before it. A wrong guess costs a request or some bytes
+/// for each file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Likely {
+    held: u64,
+    of: u64,
+}
+
+impl Likely {
+    /// As many as of these.
+    pub(crate) fn after(counts: &Counts) -> Self {
+        let held = counts.updated + counts.deleted + counts.stale;
+        Self { held, of: held + counts.inserted + counts.noop }
+    }
+
+    /// Hits of so many ids in a file that has `rows` of `all` rows.
+    fn hits(self, ids: usize, rows: u64, all: u64) -> u64 {
+        let part = |whole: u128, part: u64, of: u64| whole * u128::from(part) / u128::from(of.max(1));
+        let ids = u128::try_from(ids).expect("ids fit");
+        u64::try_from(part(part(ids, self.held, self.of), rows, all)).unwrap_or(u64::MAX)
+    }
 }
 
 /// A live row whose id is one of the batch's.
@@ -108,7 +134,8 @@ pub(crate) async fn lookup(
     let columns = decode(&wanted.spec.keys, ids, first)?;
     if !columns[0].is_empty() && !live.data.is_empty() {
         let candidates = wanted.candidates(live, &columns);
-        let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)? };
+        let rows = candidates.iter().map(|&at| live.data[at].file().record_count()).sum();
+        let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)?, rows };
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates).await?;
     }
     for hits in &found {
@@ -193,6 +220,8 @@ struct Ids {
     first: u32,
     /// None where their columns are never indexed.
     probes: Option<Probes>,
+    /// Rows of all files in which they are searched.
+    rows: u64,
 }
 
 impl Wanted {
@@ -281,7 +310,9 @@ async fn search_all(
 /// Searches one file: by its key index, or by reading its id columns, the way that always works.
 async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store: &Store) -> Result<Hits> {
     let file = &live.data[data];
-    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(file.file().record_count()));
+    let rows = file.file().record_count();
+    let hits = wanted.spec.likely.hits(ids.map.len() - ids.first as usize, rows, ids.rows);
+    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits));
     let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
     let by_index = match &ids.probes {
         Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes).await?,

@@ -34,6 +34,27 @@ def test_an_increment_asks_ten_times_and_a_few_times_for_each_file_it_touches(ma
     assert touched == FILES + 1 and requests(report) <= 10 + each * touched
 
 
+def test_a_large_index_is_read_at_once_where_the_last_batch_met_many_stored_ids(make_job):
+    """Else its directory is read first, and then the blocks that are wanted."""
+    job = make_job(partitions=1)
+    job.init()
+    rows = 60_000
+    job.topic.send([article(str(n), n) for n in range(rows)])
+    go(job)
+    asked = {}
+    for increment in (1, 2):
+        job.topic.send([article(str(n), rows * increment + n) for n in range(0, rows, 100)])
+        report = go(job)
+        (batch,) = report["batches"]
+        assert batch["records"]["updated"] == rows // 100
+        asked[increment] = batch["files"]["search_bytes"], report["requests"]["get"]
+        # Nothing but the index is read where it answers.
+        assert batch["files"]["files_indexed"] == batch["files"]["files_searched"] == increment
+    print("bytes of the search, GETs:", asked)
+    # The second meets one file more (its manifest, its index) and deletes (their manifest, their file).
+    assert asked[2][1] == asked[1][1] + 4 - 1
+
+
 def test_an_append_does_not_ask_for_the_manifests_of_the_table(make_job):
     job = make_job(partitions=1, rules={"append": True})
     job.init()

@@ -68,7 +68,18 @@ fn spec(wide: bool) -> LookupSpec {
         versions: Arc::new(VersionCodec::new(time, &[DataType::Int64]).unwrap()),
         kept: vec!["note".into(), "number".into()],
         min_event_time: None,
+        likely: Likely::default(),
     }
+}
+
+#[test]
+fn hits_are_shared_out_by_rows_as_the_batch_before_met_them() {
+    let counts = Counts { inserted: 60, noop: 20, updated: 10, deleted: 6, stale: 4, duplicate: 900, ..Counts::default() };
+    let likely = Likely::after(&counts);
+    assert_eq!(likely.hits(1_000, 50, 200), 50);
+    assert_eq!(likely.hits(1_000, 200, 200), 200);
+    assert_eq!(Likely::after(&Counts::default()).hits(1_000, 50, 200), 0);
+    assert_eq!(Likely::default().hits(usize::MAX, u64::MAX, 0), 0);
 }
 
 fn keys(spec: &LookupSpec, ids: &[u8]) -> Arc<KeyMap> {
