@@ -38,8 +38,11 @@ def prose(chance):
 class Workload:
     """Writes W1 and W2 to one topic, and keeps the truth: the winning version of every article."""
 
-    def __init__(self, bootstrap, topic, records, seed=1):
+    def __init__(self, bootstrap, topic, records, ordered=False, seed=1):
+        """`ordered`: ids ascend with time; else they are as good as random."""
         self.bootstrap, self.topic = bootstrap, topic
+        # An odd factor maps numbers to ids one to one, and neighbours far from each other.
+        self.spread = 1 if ordered else 0x9E3779B97F4A7C15
         self.chance = random.Random(seed)
         self.text = prose(self.chance)
         self.step_ms = DAY_MS / records
@@ -69,13 +72,14 @@ class Workload:
     def w1(self, records):
         self.write(records, new=0.795, late=0.005, duplicate=0.10)
 
-    def w2(self, records):
-        self.write(records, new=0.70, late=0.0, duplicate=0.10)
+    def w2(self, records, latest=None):
+        """`latest`: so many articles back updates reach; without it, over all."""
+        self.write(records, new=0.70, late=0.0, duplicate=0.10, latest=latest)
 
     def only_new(self, records):
         self.write(records, new=1.0, late=0.0, duplicate=0.0)
 
-    def write(self, records, new, late, duplicate):
+    def write(self, records, new, late, duplicate, latest=None):
         chance, clock = self.chance.random, self.clock_ms
         recent = []
         for n in range(records):
@@ -90,7 +94,8 @@ class Workload:
             elif kind < new + late:
                 message = self.article(len(self.made), 1, int(clock - (2 + 24 * chance()) * 3_600_000))
             else:
-                number = int(chance() * len(self.made))
+                reach = min(latest or len(self.made), len(self.made))
+                number = len(self.made) - reach + int(chance() * reach)
                 jitter = int((2 * chance() - 1) * JITTER_MS)
                 message = self.article(number, self.made[number] + 1, int(clock) + jitter)
             if len(recent) < RECENT:
@@ -112,8 +117,7 @@ class Workload:
             if (published_ms, version) > (self.best_ms[number], self.best_version[number]):
                 self.best_ms[number] = published_ms
                 self.best_version[number] = version
-        # An odd factor maps numbers to ids one to one, and neighbours far from each other.
-        id = f"{number * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF:016x}"
+        id = f"{number * self.spread & 0xFFFFFFFFFFFFFFFF:016x}"
         at = (number * 7919 + version * 104729) % TEXT_LENGTH
         text = self.text
         published = datetime.utcfromtimestamp(published_ms / 1000).isoformat(timespec="milliseconds")

@@ -15,6 +15,7 @@ sys.path[0] = str(SCRIPTS)
 from measure import account, goals, plot, rig, table  # noqa: E402
 from measure.options import parse  # noqa: E402
 from measure.reads import reads  # noqa: E402
+from measure.recent import recent  # noqa: E402
 from measure.scale import scale  # noqa: E402
 from measure.works import Works  # noqa: E402
 
@@ -60,6 +61,8 @@ def measure(bench, options):
     works.nothing_new()
     if options.reads:
         works.rows += reads(works)
+    if options.recent:
+        works.rows += recent(bench, options)
     if options.scale:
         works.rows += scale(bench, options)
     return works.rows

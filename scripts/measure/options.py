@@ -38,6 +38,11 @@ def parser():
     it.add_argument("--append", action="store_true", help="append mode beside Kafka Connect's Iceberg sink")
     it.add_argument("--reads", action="store_true", help="read the tables after 20 increments: DuckDB, Spark")
     it.add_argument(
+        "--recent",
+        action="store_true",
+        help="increments of recent ids onto a table of a fifth of W1's size, and of W1's size",
+    )
+    it.add_argument(
         "--scale",
         type=positive,
         nargs="?",

@@ -58,8 +58,8 @@ class Rig:
     def run(self, *arguments):
         return self.process(*arguments).result()
 
-    def workload(self, topic, records):
-        return Workload(self.bootstrap, topic, records)
+    def workload(self, topic, records, ordered=False):
+        return Workload(self.bootstrap, topic, records, ordered)
 
 
 def produce(what, write, records):

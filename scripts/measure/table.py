@@ -33,6 +33,10 @@ def ratios(rows):
             divide(f"{work}: wall, {peer} to tidegate", (peer, work), ("tidegate", work), "wall_s")
     divide("table after W1: bytes, tidegate to spark", ("tidegate", "W1"), ("spark", "W1"), "data_bytes")
     divide("append: CPU s, connect to tidegate", ("connect", "append"), ("tidegate", "append"), "cpu_s")
+    recent = [row["work"] for row in rows if row["work"].startswith("W2 of recent ids")]
+    for small, large in zip(recent[::2], recent[1::2], strict=True):
+        for name in ("cpu_s", "wall_s", "search_bytes"):
+            divide(f"{large}: {name}, to the small table", ("tidegate", large), ("tidegate", small), name)
     for row in rows:
         work = row["work"]
         if work.startswith("W2 on "):

@@ -44,16 +44,19 @@ MERGE = """
 id = ["id"]
 event_time = "published_at"
 order_by = ["version"]
+{merge}
 
 [watermark]
 late = "merge"
+{watermark}
 """
 
 
 class Tidegate:
     tool = "tidegate"
 
-    def __init__(self, rig, topic, mode="merge"):
+    def __init__(self, rig, topic, mode="merge", merge="", watermark=""):
+        """`merge` and `watermark`: further lines of these sections."""
         self.rig = rig
         self.directory = rig.fresh("tidegate")
         (self.directory / "warehouse").mkdir()
@@ -68,7 +71,8 @@ class Tidegate:
             directory=self.directory,
             properties=f"{{ {properties} }}",
         )
-        self.job.write_text(job + (MERGE if mode == "merge" else ""))
+        sections = MERGE.format(merge=merge, watermark=watermark) if mode == "merge" else ""
+        self.job.write_text(job + sections)
         rig.run(self.tool, "init", [BIN, "init", self.job, "--output", "json"])
 
     def run(self, work, records=0):

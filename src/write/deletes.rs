@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use bytes::Bytes;
 use iceberg::metadata_columns::{
@@ -52,8 +52,11 @@ fn encoded(path: &str, positions: &RoaringTreemap, properties: WriterProperties)
         let metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]);
         Field::new(name, kind, false).with_metadata(metadata)
     };
+    // The path once, and a row as a reference to it: in Parquet a column of text like any other.
+    let path: ArrayRef = Arc::new(StringArray::from_iter_values([path]));
+    let same = |rows: usize| DictionaryArray::try_new(Int32Array::from(vec![0; rows]), Arc::clone(&path)).map_err(|e| broken(&e));
     let schema = Arc::new(ArrowSchema::new(vec![
-        column(RESERVED_COL_NAME_DELETE_FILE_PATH, DataType::Utf8, RESERVED_FIELD_ID_DELETE_FILE_PATH),
+        column(RESERVED_COL_NAME_DELETE_FILE_PATH, same(0)?.data_type().clone(), RESERVED_FIELD_ID_DELETE_FILE_PATH),
         column(RESERVED_COL_NAME_DELETE_FILE_POS, DataType::Int64, RESERVED_FIELD_ID_DELETE_FILE_POS),
     ]));
     let mut buffer = Vec::new();
@@ -67,8 +70,7 @@ fn encoded(path: &str, positions: &RoaringTreemap, properties: WriterProperties)
         if chunk.is_empty() {
             break;
         }
-        let paths: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(path, chunk.len())));
-        let columns = vec![paths, Arc::new(Int64Array::from(chunk)) as ArrayRef];
+        let columns = vec![Arc::new(same(chunk.len())?) as ArrayRef, Arc::new(Int64Array::from(chunk))];
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| broken(&e))?;
         writer.write(&batch).map_err(|e| broken(&e))?;
     }

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use iceberg::metadata_columns::RESERVED_COL_NAME_DELETE_FILE_POS;
 use iceberg::spec::{Schema, TableMetadata};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
 use crate::error::{Error, Result};
 use crate::write::metrics::Modes;
@@ -80,9 +81,12 @@ impl Settings {
         builder.build()
     }
 
-    /// For position-delete files: their bounds are never cut, readers match the path exactly.
+    /// For position-delete files: their bounds are never cut, readers match the path exactly. No position comes twice, so that a
+    /// dictionary of them would only add to their bytes.
     pub(super) fn delete_writer(&self) -> WriterProperties {
-        self.writer(self.delete_codec).set_statistics_truncate_length(None).build()
+        let positions = ColumnPath::from(RESERVED_COL_NAME_DELETE_FILE_POS);
+        let writer = self.writer(self.delete_codec).set_statistics_truncate_length(None);
+        writer.set_column_dictionary_enabled(positions, false).build()
     }
 
     fn writer(&self, codec: Compression) -> WriterPropertiesBuilder {
