@@ -60,6 +60,7 @@
 //! | `demo` | a run to look at: in-process broker, generated articles, local table | edge |
 //! | `aws` | whose AWS credentials to use, and signatures with them | I/O |
 //! | `laws` | what holds for any input of a decoder or codec; only in tests and in builds for fuzzing, from `tests/fuzz/laws` | edge |
+//! | `micro` | the hot rooms as benchmarks drive them; only in tests and in builds for benchmarks, from `tests/micro/rooms` | edge |
 //! | `error` | why a run failed, in terms of who acts next, and its exit code | pure |
 //!
 //! # Why nothing is lost and nothing comes twice
@@ -129,6 +130,9 @@ pub mod demo;
 #[cfg(any(test, fuzzing))]
 #[path = "../tests/fuzz/laws/mod.rs"]
 pub mod laws;
+#[cfg(any(test, micro))]
+#[path = "../tests/micro/rooms/mod.rs"]
+pub mod micro;
 
 pub mod error;
 pub(crate) mod memory;
