@@ -22,6 +22,10 @@ const CHUNKS_WAITING: usize = 8;
 /// Rows of a table without live files are written once they fill this much: nothing has to be searched, so early is best.
 const FLUSH_BYTES_MIN: usize = 32 << 20;
 
+/// Rows that are written together at most where none may be written before the last has come: where the table is sorted they are
+/// joined, and a column of text ends at 2 GiB.
+const HELD_ROWS_MAX: usize = 1 << 30;
+
 /// Rejects are written once they fill this much.
 const REJECTS_FLUSH_BYTES: usize = 8 << 20;
 
@@ -122,7 +126,7 @@ fn feed<C: Catalog>(
     observer: &dyn Observer,
 ) -> Result<()> {
     // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
-    let hold_max = if assembly.holds_rows() { budget.batch / 2 } else { budget.batch };
+    let hold_max = if assembly.holds_rows() { (budget.batch / 2).min(HELD_ROWS_MAX) } else { budget.batch };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
     let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(budget.flush / 2) } else { budget.flush };
     let (mut records, mut bytes, mut look_at) = (0, 0, LOOK_BYTES);
