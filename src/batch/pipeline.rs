@@ -145,6 +145,7 @@ fn feed<C: Catalog>(
             runtime.block_on(assembly.flush())?;
             observer.phase(Phase::Pull);
         } else if assembly.rejects_buffered() >= REJECTS_FLUSH_BYTES {
+            relieve(budget.relief);
             runtime.block_on(assembly.flush_rejects())?;
         }
         let held = assembly.memory();
