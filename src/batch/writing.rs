@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, interleave_record_batch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::batch::buffer::Buffered;
 use crate::error::{Error, Result};
@@ -37,7 +37,8 @@ enum State {
     #[default]
     Empty,
     Idle(Box<DataWriter>),
-    Busy(JoinHandle<Result<Written>>),
+    /// With the one load.
+    Busy(JoinSet<Result<Written>>),
 }
 
 /// What a load came to.
@@ -80,7 +81,7 @@ impl Writing {
     /// Waits for the load on its way; says where its rows went.
     pub(super) async fn settle(&mut self) -> Result<Vec<Landed>> {
         let State::Busy(task) = &mut self.state else { return Ok(Vec::new()) };
-        let ended = task.await;
+        let ended = task.join_next().await.ok_or_else(|| Error::broken("no load is on its way"))?;
         self.state = State::Empty;
         let Written { writer, landed } = ended.map_err(|e| Error::broken(format!("writing rows ended early: {e}")))??;
         self.state = State::Idle(writer);
@@ -96,10 +97,12 @@ impl Writing {
         };
         let held = Arc::clone(&self.held);
         held.store(load.bytes() + writer.memory(), Ordering::Relaxed);
-        self.state = State::Busy(tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let landed = load.write(&mut writer, &held).await?;
             Ok(Written { writer, landed })
-        }));
+        });
+        self.state = State::Busy(task);
         Ok(())
     }
 
@@ -114,10 +117,8 @@ impl Writing {
 
     /// Ends what is on its way, since the batch has failed: nothing of it may go on behind the run's back.
     pub(super) async fn give_up(&mut self) {
-        if let State::Busy(task) = std::mem::take(&mut self.state) {
-            task.abort();
-            // What it came to does not matter any more: the failure that ended the batch is the one that is told.
-            drop(task.await);
+        if let State::Busy(mut task) = std::mem::take(&mut self.state) {
+            task.shutdown().await;
         }
     }
 }
