@@ -45,9 +45,9 @@ pub(crate) struct Entry {
 /// Where the row of a surviving version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In memory: batch and row of the buffer.
+    /// In memory: in the buffer, or on its way from there to a file.
     Buffered {
-        /// Index of the buffered batch.
+        /// Ordinal of the buffered batch.
         batch: u32,
         /// Row in it.
         row: u32,

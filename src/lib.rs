@@ -29,7 +29,7 @@
 //! | `watermark` | which records are late or in the future, and where the next batch is judged from | pure |
 //! | `source` | Kafka: a topic's bounds, and exactly a plan's records | I/O |
 //! | `decode` | bytes to Arrow columns; a bad record becomes a reject | pure |
-//! | `batch` | one batch as it comes together: three threads, bounded memory, written as it fills | shell |
+//! | `batch` | one batch as it comes together: three threads, bounded memory, written beside them as it fills | shell |
 //! | `keys` | ids and versions as bytes that can be hashed and compared | pure |
 //! | `dedupe` | one version per id within a batch, and where its row is | pure |
 //! | `index` | the key index in a data file: from the hash of an id to its row and version | pure |

@@ -98,7 +98,7 @@ impl<C: Catalog> Assembly<'_, C> {
                         }
                         None => dedupe.offer(key, version, arrival, Place::Delete),
                     };
-                    self.settle(offered)
+                    self.drop_beaten(offered)
                 }
                 Sorted::Take | Sorted::Leave => None,
             },

@@ -246,7 +246,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
                         let dedupe = self.dedupe.as_mut().expect("only merge mode has versions");
                         let record = &chunk.records[at as usize];
                         let offered = dedupe.offer(key, rows.versions.get(row), (record.partition, record.offset), place);
-                        self.settle(offered)
+                        self.drop_beaten(offered)
                     }
                     Sorted::Take | Sorted::Leave => None,
                 }
@@ -303,7 +303,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     }
 
     /// Drops the row that lost; answers the entry of the version offered if it survives for now.
-    fn settle(&mut self, offered: Offered) -> Option<u32> {
+    fn drop_beaten(&mut self, offered: Offered) -> Option<u32> {
         match offered {
             Offered::First(entry) => Some(entry),
             Offered::Beaten => {
@@ -364,6 +364,16 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         self.rejects.waiting()
     }
 
+    /// Whether what goes on beside the assembly has failed.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.writing.check()
+    }
+
+    /// Whether all rows of a flush are joined, to be sorted.
+    pub(crate) fn joins_rows(&self) -> bool {
+        !self.spec.table.metadata.default_sort_order().is_unsorted()
+    }
+
     /// Begins to write the buffered rows that the head does not beat. Waits for the rows before them.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         self.rejects.flush().await?;
@@ -381,8 +391,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
         batches.iter_mut().for_each(|batch| self.drop_stale(batch));
         self.carry_values(&mut batches)?;
         // Rows are in order only within one write, and each write of a sorted table makes files of its own.
-        let whole = !self.spec.table.metadata.default_sort_order().is_unsorted();
-        let load = Load { first, row_ids: self.row_ids(&batches), batches, whole };
+        let load = Load { first, row_ids: self.row_ids(&batches), batches, whole: self.joins_rows() };
         let target = self.target();
         self.writing.begin(load, target)
     }

@@ -1,4 +1,5 @@
-//! Pull, decode and assembly, overlapping: bounded chunks flow between three threads, and no batch sits in memory whole.
+//! Pull, decode and assembly, overlapping: bounded chunks flow between three threads, rows are written beside them, and no batch
+//! sits in memory whole.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +23,7 @@ const CHUNKS_WAITING: usize = 8;
 /// Rows of a table without live files are written once they fill this much: nothing has to be searched, so early is best.
 const FLUSH_BYTES_MIN: usize = 32 << 20;
 
-/// Rows that are written together at most where none may be written before the last has come: where the table is sorted they are
-/// joined, and a column of text ends at 2 GiB.
+/// Rows that are joined at most, where none may be written before the last has come: a column of text ends at 2 GiB.
 const HELD_ROWS_MAX: usize = 1 << 30;
 
 /// Rejects are written once they fill this much.
@@ -92,7 +92,13 @@ pub(crate) fn collect<S: Source, C: Catalog>(
             let reached = puller.join().map_err(|_| Error::broken("the pulling thread panicked")).flatten();
             // When the assembly failed, the pull failed only because nobody listened any more.
             match fed.and(reached) {
-                Ok(reached) => Ok((runtime.block_on(assembly.finish())?, reached)),
+                Ok(reached) => {
+                    relieve(pull.budget.relief);
+                    let collected = runtime.block_on(assembly.finish())?;
+                    // The commit takes memory, too: most of all where it copies files.
+                    relieve(pull.budget.relief);
+                    Ok((collected, reached))
+                }
                 Err(error) => {
                     runtime.block_on(assembly.give_up());
                     Err(error)
@@ -126,7 +132,11 @@ fn feed<C: Catalog>(
     observer: &dyn Observer,
 ) -> Result<()> {
     // A soft delete may keep the values of any row of its batch, so all of them stay in memory and the batch is cut before it is full.
-    let hold_max = if assembly.holds_rows() { (budget.batch / 2).min(HELD_ROWS_MAX) } else { budget.batch };
+    let hold_max = match (assembly.holds_rows(), assembly.joins_rows()) {
+        (false, _) => budget.batch,
+        (true, false) => budget.batch / 2,
+        (true, true) => (budget.batch / 2).min(HELD_ROWS_MAX),
+    };
     // Rows wait for the end of the batch where the table must be searched before they are written, as far as memory allows.
     let flush_at = if assembly.head_is_empty() { FLUSH_BYTES_MIN.min(budget.flush / 2) } else { budget.flush };
     let (mut records, mut bytes, mut look_at) = (0, 0, LOOK_BYTES);
@@ -134,6 +144,7 @@ fn feed<C: Catalog>(
         records += chunk.records.len() as u64;
         bytes += chunk.arena.len() as u64;
         assembly.take(&chunk, rows)?;
+        assembly.check()?;
         let size = chunk.arena.len();
         drop(chunk);
         flight.leave(size);

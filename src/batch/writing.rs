@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, interleave_record_batch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet, block_in_place};
 
 use crate::batch::buffer::Buffered;
 use crate::error::{Error, Result};
@@ -39,6 +39,8 @@ enum State {
     Idle(Box<DataWriter>),
     /// With the one load.
     Busy(JoinSet<Result<Written>>),
+    /// The load has ended, and nobody has asked yet where its rows went.
+    Ended(Written),
 }
 
 /// What a load came to.
@@ -78,14 +80,42 @@ impl Writing {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Whether the load on its way has failed: the pull need not go on to its end for that.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if let State::Busy(task) = &mut self.state
+            && let Some(ended) = task.try_join_next()
+        {
+            self.end(ended)?;
+        }
+        Ok(())
+    }
+
     /// Waits for the load on its way; says where its rows went.
     pub(super) async fn settle(&mut self) -> Result<Vec<Landed>> {
-        let State::Busy(task) = &mut self.state else { return Ok(Vec::new()) };
-        let ended = task.join_next().await.ok_or_else(|| Error::broken("no load is on its way"))?;
+        if let State::Busy(task) = &mut self.state {
+            let ended = task.join_next().await.ok_or_else(|| Error::broken("no load is on its way"))?;
+            self.end(ended)?;
+        }
+        match std::mem::take(&mut self.state) {
+            State::Ended(Written { writer, landed }) => {
+                self.state = State::Idle(writer);
+                Ok(landed)
+            }
+            state => {
+                self.state = state;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn end(&mut self, ended: std::result::Result<Result<Written>, JoinError>) -> Result<()> {
         self.state = State::Empty;
-        let Written { writer, landed } = ended.map_err(|e| Error::broken(format!("writing rows ended early: {e}")))??;
-        self.state = State::Idle(writer);
-        Ok(landed)
+        let ended = ended.map_err(|failure| match failure.try_into_panic() {
+            Ok(panic) => Error::of_panic(&*panic),
+            Err(failure) => Error::broken(format!("writing rows ended early: {failure}")),
+        });
+        self.state = State::Ended(ended??);
+        Ok(())
     }
 
     /// Begins to write a load. The one before it must have been settled.
@@ -93,7 +123,7 @@ impl Writing {
         let mut writer = match std::mem::take(&mut self.state) {
             State::Empty => Box::new(DataWriter::new(target)?),
             State::Idle(writer) => writer,
-            State::Busy(_) => return Err(Error::broken("rows are written before those ahead of them")),
+            State::Busy(_) | State::Ended(_) => return Err(Error::broken("rows are written before those ahead of them")),
         };
         let held = Arc::clone(&self.held);
         held.store(load.bytes() + writer.memory(), Ordering::Relaxed);
@@ -111,7 +141,7 @@ impl Writing {
         match std::mem::take(&mut self.state) {
             State::Empty => Ok(Vec::new()),
             State::Idle(writer) => writer.finish().await,
-            State::Busy(_) => Err(Error::broken("files are closed before their rows are written")),
+            State::Busy(_) | State::Ended(_) => Err(Error::broken("files are closed before their rows are written")),
         }
     }
 
@@ -125,7 +155,7 @@ impl Writing {
 
 impl Load {
     fn bytes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.rows.get_array_memory_size()).sum()
+        self.batches.iter().map(bytes).sum()
     }
 
     /// Writes the rows still wanted, in their order, and frees each batch as soon as none of its rows is left.
@@ -136,7 +166,10 @@ impl Load {
         while next < self.batches.len() {
             let slice = if self.whole { Slice::all(&self.batches) } else { Slice::next(&self.batches, next) };
             if !slice.rows.is_empty() {
-                let (rows, row_ids) = (slice.gather(&self.batches)?, slice.row_ids(self.row_ids.as_deref()));
+                let gather = || slice.gather(&self.batches);
+                // What comes whole can take a while, in which uploads must go on.
+                let rows = if self.whole { block_in_place(gather) } else { gather() }?;
+                let row_ids = slice.row_ids(self.row_ids.as_deref());
                 let places = writer.write(&rows, row_ids.as_ref()).await?;
                 landed.extend(slice.rows.iter().zip(places).filter_map(|(&(batch, row), to)| {
                     let entry = self.batches[batch].entry(row)?;
@@ -145,7 +178,7 @@ impl Load {
                 }));
             }
             for batch in &mut self.batches[next..slice.end] {
-                left -= batch.rows.get_array_memory_size();
+                left -= bytes(batch);
                 batch.rows = RecordBatch::new_empty(batch.rows.schema());
             }
             next = slice.end;
@@ -153,6 +186,11 @@ impl Load {
         }
         Ok(landed)
     }
+}
+
+/// What a batch takes until it is written: its rows, and for each of them its entry, where it is, where it goes, and its row id.
+fn bytes(batch: &Buffered) -> usize {
+    batch.rows.get_array_memory_size() + batch.rows.num_rows() * (size_of::<(usize, usize)>() + size_of::<Landed>() + 16)
 }
 
 /// Rows of some batches, by batch and row.

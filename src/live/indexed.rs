@@ -18,11 +18,12 @@ const GAP_BYTES: u64 = 32 << 10;
 const ROW_BYTES: u64 = 20;
 
 /// Bytes of an index for a file's first request: the whole where it is small, or where so many hits are likely that their blocks
-/// would be read as one; else the directory, 18 bits a row.
-pub(super) fn first_bytes(rows: u64, hits: u64) -> usize {
+/// would be read as one, up to `whole_max`; else the directory, 18 bits a row.
+pub(super) fn first_bytes(rows: u64, hits: u64, whole_max: usize) -> usize {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let whole = rows.saturating_mul(ROW_BYTES);
-    if bytes(whole) <= WHOLE_BYTES || hits.saturating_mul(GAP_BYTES) >= whole { bytes(whole) } else { bytes(rows / 4 * 9) }
+    let wanted = hits.saturating_mul(GAP_BYTES) >= whole && bytes(whole) <= whole_max;
+    if wanted || bytes(whole) <= WHOLE_BYTES { bytes(whole) } else { bytes(rows / 4 * 9) }
 }
 
 /// Rows of a file that have one of the batch's ids, dead ones included.
@@ -87,12 +88,13 @@ mod tests {
 
     #[test]
     fn an_index_is_read_whole_where_its_blocks_would_be_read_anyway() {
-        let (small, large) = (50_000, 1_000_000);
-        assert_eq!(first_bytes(small, 0), 1_000_000);
-        assert_eq!(first_bytes(large, 0), 2_250_000);
+        let (small, large, most) = (50_000, 1_000_000, 20_000_000);
+        assert_eq!(first_bytes(small, 0, most), 1_000_000);
+        assert_eq!(first_bytes(small, 0, 0), 1_000_000);
+        assert_eq!(first_bytes(large, 0, most), 2_250_000);
         // A hit every 32 KiB of the 20 MB.
-        assert_eq!(first_bytes(large, 610), 2_250_000);
-        assert_eq!(first_bytes(large, 611), 20_000_000);
-        assert_eq!(first_bytes(u64::MAX, u64::MAX), usize::MAX);
+        assert_eq!(first_bytes(large, 610, most), 2_250_000);
+        assert_eq!(first_bytes(large, 611, most), 20_000_000);
+        assert_eq!(first_bytes(large, 611, most - 1), 2_250_000);
     }
 }

@@ -29,6 +29,12 @@ use crate::storage::Store;
 /// Files searched at the same time per thread: one decodes while the other waits for its bytes.
 const FILES_PER_THREAD: usize = 2;
 
+/// What indexes that are read whole on a guess may take in memory, of all files searched at the same time.
+const WHOLE_INDEXES_BYTES: usize = 64 << 20;
+
+/// A batch of fewer ids says nothing about the next.
+const KNOWN_FROM: u64 = 100;
+
 /// What to match, and what to bring back.
 #[derive(Debug, Clone)]
 pub(crate) struct LookupSpec {
@@ -52,8 +58,8 @@ pub(crate) struct LookupSpec {
     pub(crate) likely: Likely,
 }
 
-/// How many of a batch's ids the head is likely to hold, going by the batch before it. A wrong guess costs a request or some bytes
-/// for each file.
+/// How many of a batch's ids the head is likely to hold, going by the batch before it. A wrong guess costs a request for each file,
+/// or the bytes of its index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Likely {
     held: u64,
@@ -64,7 +70,8 @@ impl Likely {
     /// As many as of these.
     pub(crate) fn after(counts: &Counts) -> Self {
         let held = counts.updated + counts.deleted + counts.stale;
-        Self { held, of: held + counts.inserted + counts.noop }
+        let of = held + counts.inserted + counts.noop;
+        if of < KNOWN_FROM { Self::default() } else { Self { held, of } }
     }
 
     /// Hits of so many ids in a file that has `rows` of `all` rows.
@@ -135,8 +142,15 @@ pub(crate) async fn lookup(
     if !columns[0].is_empty() && !live.data.is_empty() {
         let candidates = wanted.candidates(live, &columns);
         let rows = candidates.iter().map(|&at| live.data[at].file().record_count()).sum();
-        let ids = Ids { map: Arc::clone(ids), first, probes: wanted.probes(&columns, first)?, rows };
-        found = search_all(live, &wanted, &Arc::new(ids), store, candidates).await?;
+        let at_once = Handle::current().metrics().num_workers() * FILES_PER_THREAD;
+        let ids = Ids {
+            map: Arc::clone(ids),
+            first,
+            probes: wanted.probes(&columns, first)?,
+            rows,
+            whole_max: WHOLE_INDEXES_BYTES / at_once,
+        };
+        found = search_all(live, &wanted, &Arc::new(ids), store, candidates, at_once).await?;
     }
     for hits in &found {
         matches.searched += Searched { files: 1, indexed: u64::from(hits.indexed), bytes: hits.bytes };
@@ -222,6 +236,8 @@ struct Ids {
     probes: Option<Probes>,
     /// Rows of all files in which they are searched.
     rows: u64,
+    /// Bytes of a file's index that may be read whole on a guess.
+    whole_max: usize,
 }
 
 impl Wanted {
@@ -290,8 +306,8 @@ async fn search_all(
     ids: &Arc<Ids>,
     store: &Store,
     candidates: Vec<usize>,
+    at_once: usize,
 ) -> Result<Vec<Hits>> {
-    let at_once = Handle::current().metrics().num_workers() * FILES_PER_THREAD;
     let mut candidates = candidates.into_iter();
     let mut tasks = JoinSet::new();
     let mut found = Vec::new();
@@ -312,7 +328,7 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     let file = &live.data[data];
     let rows = file.file().record_count();
     let hits = wanted.spec.likely.hits(ids.map.len() - ids.first as usize, rows, ids.rows);
-    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits));
+    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits, ids.whole_max));
     let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
     let by_index = match &ids.probes {
         Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes).await?,

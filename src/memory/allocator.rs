@@ -6,8 +6,8 @@ use std::ptr::null_mut;
 use tikv_jemalloc_sys::mallctl;
 
 /// Freed pages stay for what is allocated next: to have them given back and cleared again took a quarter of a large run's time. What
-/// holds the limit is [`purge`]; blocks of 32 MiB and more, which only huge records need, are given back when they are freed. Few
-/// arenas, since what one thread decodes another frees.
+/// holds the limit is [`purge`]. Blocks of 32 MiB and more (huge records, the list of a large batch's ids, joined columns) are given
+/// back when they are freed. Few arenas, since what one thread decodes another frees.
 const OPTIONS: &[u8; 76] = b"dirty_decay_ms:10000,muzzy_decay_ms:0,narenas:4,oversize_threshold:33554432\0";
 
 /// jemalloc(3), "TUNING": read before `main`, from a symbol of this name.

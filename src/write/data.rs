@@ -1,7 +1,7 @@
 //! Writes rows into data files: split by partition, sorted where the table is, rolled at the target size.
 //!
 //! Memory stays bounded however many partitions a batch touches: beyond the bound the file that holds most ends its row group
-//! or, where that would free little, is finished. Files and their names come in the same order in every run of the same batches.
+//! or, where that would free little, is finished. Files come in the same order in every run of the same batches.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

@@ -118,7 +118,7 @@ impl Encoder {
 
     /// Memory held.
     pub(super) fn memory(&self) -> usize {
-        self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file.inner().len()
+        self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file.inner().memory()
     }
 
     /// Memory held by the key index until the file is finished.
@@ -273,8 +273,9 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn len(&self) -> usize {
-        self.full.iter().map(Bytes::len).sum::<usize>() + self.last.len()
+    /// Bytes held, room for more included.
+    fn memory(&self) -> usize {
+        self.full.iter().map(Bytes::len).sum::<usize>() + self.last.capacity()
     }
 
     fn take(&mut self) -> Vec<Bytes> {

@@ -171,37 +171,77 @@ proptest! {
     }
 }
 
+/// A table whose files are full after some hundred rows.
+fn of_small_files() -> TestTable {
+    let mut table = table(FormatVersion::V2, false);
+    let small =
+        ["write.target-file-size-bytes", "write.parquet.row-group-size-bytes"].map(|key| (key.to_owned(), "2048".to_owned()));
+    table.alter(|builder| builder.set_properties(small.into()));
+    table
+}
+
+fn data_folder(table: &TestTable) -> std::path::PathBuf {
+    std::path::Path::new(table.metadata.location().strip_prefix("file://").unwrap()).join("data")
+}
+
+fn large_load(table: &TestTable) -> Load {
+    let batches = (0..200).map(|at| buffered(table, at * 10_000, &vec![true; 10_000])).collect();
+    Load { first: 0, batches, row_ids: None, whole: false }
+}
+
 #[test]
-fn what_is_given_up_leaves_no_file() {
+fn nothing_goes_on_after_a_load_is_given_up() {
     run(async {
-        let table = table(FormatVersion::V2, false);
+        let table = of_small_files();
+        let files = || std::fs::read_dir(data_folder(&table)).map_or(0, Iterator::count);
         let mut writing = Writing::default();
-        let batches = (0..40).map(|at| buffered(&table, at * 10_000, &vec![true; 10_000])).collect();
-        writing.begin(Load { first: 0, batches, row_ids: None, whole: false }, target(&table)).unwrap();
-        assert!(writing.memory() > 0);
+        writing.begin(large_load(&table), target(&table)).unwrap();
+        while files() == 0 {
+            assert!(writing.memory() > 0);
+            writing.check().unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
         writing.give_up().await;
+        let left = files();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(files(), left);
         assert!(writing.finish().await.unwrap().is_empty());
-        table.store.wind_down().await;
-        let location = table.metadata.location().strip_prefix("file://").unwrap();
-        let data = std::path::Path::new(location).join("data");
-        assert!(!data.exists() || std::fs::read_dir(data).unwrap().next().is_none());
     });
 }
 
 #[test]
-fn a_load_that_cannot_be_written_is_told_when_it_is_settled() {
+fn a_load_that_fails_is_told_before_anybody_waits_for_it() {
+    run(async {
+        let table = of_small_files();
+        // A file where the folder of the data files should be.
+        std::fs::write(data_folder(&table), "").unwrap();
+        let mut writing = Writing::default();
+        writing.begin(large_load(&table), target(&table)).unwrap();
+        let failed = loop {
+            if let Err(error) = writing.check() {
+                break error;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        };
+        assert!(failed.to_string().contains("/data/"), "{failed}");
+
+        writing.begin(large_load(&table), target(&table)).unwrap();
+        assert!(writing.settle().await.unwrap_err().to_string().contains("/data/"));
+    });
+}
+
+#[test]
+fn a_load_that_was_looked_at_is_settled_all_the_same() {
     run(async {
         let table = table(FormatVersion::V2, false);
-        let location = table.metadata.location().strip_prefix("file://").unwrap();
-        // A file where the folder of the data files should be.
-        std::fs::write(std::path::Path::new(location).join("data"), "").unwrap();
         let mut writing = Writing::default();
-        let batches = vec![buffered(&table, 0, &vec![true; 3 << 20])];
+        let batches = vec![buffered(&table, 0, &vec![true; 100])];
         writing.begin(Load { first: 0, batches, row_ids: None, whole: false }, target(&table)).unwrap();
-        let settled = match writing.settle().await {
-            Ok(_) => writing.finish().await.map(drop),
-            Err(error) => Err(error),
-        };
-        assert!(settled.unwrap_err().to_string().contains("/data/"));
+        while !matches!(writing.state, State::Ended(_)) {
+            writing.check().unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert_eq!(writing.settle().await.unwrap().len(), 100);
+        assert_eq!(writing.finish().await.unwrap().len(), 1);
     });
 }
