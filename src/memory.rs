@@ -29,6 +29,8 @@ const RESIDENT_FROM: usize = 128 << 20;
 pub(crate) struct Budget {
     /// librdkafka's fetch queue.
     pub(crate) queue: usize,
+    /// One answer to a fetch, as it is on the wire: what comes beyond the queue's bound, several times as much once it is decompressed.
+    pub(crate) fetch: usize,
     /// Records on their way from the pull to the assembly. Decoded they take about as much again.
     pub(crate) flight: usize,
     /// What a batch may hold by its own account before the pull is cut.
@@ -38,6 +40,8 @@ pub(crate) struct Budget {
     /// Rows that wait to be written, while as many are on their way to files. Where the table is sorted those take up to three times
     /// as much again: they are joined, arranged and encoded.
     pub(crate) flush: usize,
+    /// Key indexes that are read whole on a guess, all that are searched at the same time.
+    pub(crate) indexes: usize,
     /// What the process may hold by the system's account before the pull is cut. The rest is for ending the batch: what is in
     /// flight, the key indexes of the open files, the commit.
     pub(crate) resident: usize,
@@ -55,7 +59,7 @@ impl Budget {
         let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
         let writer = limit / 8;
         let flush = (limit.saturating_sub(BASE + queue + 2 * writer) / 8).clamp(FLUSH_MIN, FLUSH_MAX);
-        Self { queue, flight, batch, writer, flush, resident, relief: limit / 4 * 3 }
+        Self { queue, fetch: queue / 4, flight, batch, writer, flush, indexes: limit / 8, resident, relief: limit / 4 * 3 }
     }
 
     /// The same for a batch that must come whole, whatever it holds.

@@ -14,8 +14,9 @@ mod losses;
 pub mod reset;
 mod retry;
 pub(crate) mod settle;
+mod supplied;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,8 @@ use uuid::Uuid;
 use crate::batch::pipeline::{PullPlan, collect};
 use crate::batch::{BatchSpec, RejectSink};
 use crate::catalog::{Catalog, LoadedTable};
-use crate::config::{Config, Mode, Start, Tombstones};
+use crate::config::{Config, Mode, Start};
 use crate::counts::Counts;
-use crate::decode::{DecodeSpec, Decoder};
 use crate::error::{Error, Result};
 use crate::job::losses::warn_of_skips;
 use crate::job::settle::Gone;
@@ -45,8 +45,9 @@ use crate::report::{BatchReport, Outcome};
 use crate::source::{Cut, PullLimits, Reached, Source, Stop};
 use crate::state::{self, State};
 use crate::storage::Store;
-use crate::table::fit::{fit, supplied};
 use crate::watermark::Judge;
+
+pub(crate) use supplied::{Supplied, decoder};
 
 /// How often a batch is pulled anew after the table changed under it.
 pub(crate) const REDOS_MAX: u32 = 3;
@@ -316,20 +317,21 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
         door: &Rejects<'_, C>,
     ) -> Result<(crate::batch::Collected, Reached)> {
         let progress = pulled.state.progress();
+        let limits = &self.config.limits;
+        let budget = Budget::of(limits.memory_limit);
         let spec = BatchSpec {
             config: self.config,
             table: &pulled.table,
             live,
             store: self.store,
             judge: self.judge(progress.and_then(|p| p.watermark), self.run.started_at),
-            likely: progress.map_or_else(Likely::default, |p| Likely::after(&p.counts)),
+            likely: progress.map_or_else(Likely::default, |p| Likely::after(&p.counts, budget.indexes)),
             names: names.clone(),
             rejects_only: false,
         };
         let (epoch, batch) = next_batch(progress.map(|p| (p.epoch, p.batch)));
         let sink = RejectSink::new(door, self.origin(epoch, batch));
         self.observer.planned(pulled.plan.planned());
-        let limits = &self.config.limits;
         let pull = PullPlan {
             ranges: &pulled.plan.ranges,
             limits: PullLimits {
@@ -338,7 +340,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
                 stall_timeout: limits.stall_timeout,
             },
             stop: self.stop,
-            budget: Budget::of(limits.memory_limit),
+            budget,
         };
         let decoder = decoder(self.config, &pulled.table, &pulled.supplied)?;
         collect(self.source, &pull, decoder, &spec, sink, pulled.supplied.unmapped.clone(), self.observer)
@@ -407,48 +409,6 @@ pub(crate) struct Pulled {
     pub(crate) plan: Plan,
     pub(crate) supplied: Supplied,
     pub(crate) redo: u32,
-}
-
-/// Which columns of the table the job fills.
-#[derive(Debug, Clone)]
-pub(crate) struct Supplied {
-    /// From JSON fields.
-    pub(crate) json: BTreeSet<String>,
-    /// Not at all.
-    pub(crate) unmapped: Vec<String>,
-}
-
-impl Supplied {
-    /// Refuses a table that the job cannot run on.
-    pub(crate) fn of(config: &Config, table: &LoadedTable) -> Result<Self> {
-        fit(config, &table.metadata)?;
-        let schema = table.metadata.current_schema();
-        let mut json = supplied(config, schema);
-        let fields = schema.as_struct().fields().iter();
-        let unmapped = fields.map(|field| field.name.clone()).filter(|name| !json.contains(name)).collect();
-        json.retain(|name| !config.metadata.contains_key(name));
-        Ok(Self { json, unmapped })
-    }
-}
-
-/// Decodes the topic's records into the columns of a table.
-pub(crate) fn decoder(config: &Config, table: &LoadedTable, supplied: &Supplied) -> Result<Decoder> {
-    let flag = match &config.mode {
-        Mode::Merge(merge) => merge.deleted_column().map(str::to_owned),
-        Mode::Append { .. } => None,
-    };
-    Decoder::new(DecodeSpec {
-        flag,
-        schema: Arc::clone(table.metadata.current_schema()),
-        supplied: supplied.json.clone(),
-        metadata: config.metadata.clone(),
-        format: config.format.clone(),
-        topic: config.kafka.topic.clone(),
-        tombstones: match &config.mode {
-            Mode::Merge(merge) => merge.tombstones,
-            Mode::Append { .. } => Tombstones::Reject,
-        },
-    })
 }
 
 /// Epoch and number of the batch after the given one.

@@ -29,9 +29,6 @@ use crate::storage::Store;
 /// Files searched at the same time per thread: one decodes while the other waits for its bytes.
 const FILES_PER_THREAD: usize = 2;
 
-/// What indexes that are read whole on a guess may take in memory, of all files searched at the same time.
-const WHOLE_INDEXES_BYTES: usize = 64 << 20;
-
 /// A batch of fewer ids says nothing about the next.
 const KNOWN_FROM: u64 = 100;
 
@@ -64,14 +61,16 @@ pub(crate) struct LookupSpec {
 pub(crate) struct Likely {
     held: u64,
     of: u64,
+    /// Bytes that indexes read whole on this guess may take, of all files searched at the same time.
+    bytes_max: usize,
 }
 
 impl Likely {
-    /// As many as of these.
-    pub(crate) fn after(counts: &Counts) -> Self {
+    /// As many as of these, with `bytes_max` for the indexes that are read whole.
+    pub(crate) fn after(counts: &Counts, bytes_max: usize) -> Self {
         let held = counts.updated + counts.deleted + counts.stale;
         let of = held + counts.inserted + counts.noop;
-        if of < KNOWN_FROM { Self::default() } else { Self { held, of } }
+        if of < KNOWN_FROM { Self::default() } else { Self { held, of, bytes_max } }
     }
 
     /// Hits of so many ids in a file that has `rows` of `all` rows.
@@ -148,7 +147,7 @@ pub(crate) async fn lookup(
             first,
             probes: wanted.probes(&columns, first)?,
             rows,
-            whole_max: WHOLE_INDEXES_BYTES / at_once,
+            whole_max: spec.likely.bytes_max / at_once.min(candidates.len()).max(1),
         };
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates, at_once).await?;
     }

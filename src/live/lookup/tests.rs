@@ -75,10 +75,10 @@ fn spec(wide: bool) -> LookupSpec {
 #[test]
 fn hits_are_shared_out_by_rows_as_the_batch_before_met_them() {
     let counts = Counts { inserted: 60, noop: 20, updated: 10, deleted: 6, stale: 4, duplicate: 900, ..Counts::default() };
-    let likely = Likely::after(&counts);
+    let likely = Likely::after(&counts, 0);
     assert_eq!(likely.hits(1_000, 50, 200), 50);
     assert_eq!(likely.hits(1_000, 200, 200), 200);
-    assert_eq!(Likely::after(&Counts { updated: 99, ..Counts::default() }).hits(1_000, 50, 200), 0, "too few to tell");
+    assert_eq!(Likely::after(&Counts { updated: 99, ..Counts::default() }, 0).hits(1_000, 50, 200), 0, "too few to tell");
     assert_eq!(Likely::default().hits(usize::MAX, u64::MAX, 0), 0);
 }
 
