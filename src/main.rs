@@ -30,6 +30,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Sent when a file would pass the limit of `ulimit -f`; this number on Linux, macOS and the BSDs.
 const SIGXFSZ: i32 = 25;
 
+/// Threads that wait for files at the same time.
+const FILE_THREADS: usize = 8;
+
 /// Whether a run's answer is on its way: a signal may end the process beside it, and there is one document at most.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
@@ -59,9 +62,15 @@ fn runtime() -> std::io::Result<Runtime> {
         failed(&error);
         std::process::exit(error.exit_code().into());
     }));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(blocking_threads()).build();
     std::panic::set_hook(hook);
     runtime
+}
+
+/// Threads for what blocks. Each keeps its stack and its share of the allocator, and local files gain nothing from more of them than
+/// this; columns are encoded by one for each core.
+fn blocking_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + FILE_THREADS
 }
 
 async fn dispatch(cli: &Cli, observer: terminal::Watcher) -> ExitCode {

@@ -75,10 +75,10 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
         properties.insert("ssl.ca.location".into(), place);
     }
     // librdkafka's queue is part of what `memory_limit` promises.
-    let queue = Budget::of(config.limits.memory_limit).queue;
-    properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| (queue / 1024).to_string());
-    // One answer may bring so much beyond the queue's bound; librdkafka's own default is 50 MiB.
-    properties.entry("fetch.max.bytes".into()).or_insert_with(|| queue.to_string());
+    let budget = Budget::of(config.limits.memory_limit);
+    properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| (budget.queue / 1024).to_string());
+    // librdkafka's own default is 50 MiB.
+    properties.entry("fetch.max.bytes".into()).or_insert_with(|| budget.fetch.to_string());
     // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
     properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))

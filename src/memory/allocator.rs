@@ -7,8 +7,9 @@ use tikv_jemalloc_sys::mallctl;
 
 /// Freed pages stay for what is allocated next: to have them given back and cleared again took a quarter of a large run's time. What
 /// holds the limit is [`purge`]. Blocks of 32 MiB and more (huge records, the list of a large batch's ids, joined columns) are given
-/// back when they are freed. Few arenas, since what one thread decodes another frees.
-const OPTIONS: &[u8; 76] = b"dirty_decay_ms:10000,muzzy_decay_ms:0,narenas:4,oversize_threshold:33554432\0";
+/// back when they are freed. Few arenas, since what one thread decodes another frees; and a thread keeps only small blocks for
+/// itself, since what it keeps no purge gives back.
+const OPTIONS: &[u8; 92] = b"dirty_decay_ms:10000,muzzy_decay_ms:0,narenas:4,oversize_threshold:33554432,tcache_max:4096\0";
 
 /// jemalloc(3), "TUNING": read before `main`, from a symbol of this name.
 #[expect(unsafe_code, reason = "the name is jemalloc's; nothing else in the program has it")]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from workload import Workload
 from jobs import BIN, job_file
 
 TOPIC = "memory"
-RECORDS = 400_000
+RECORDS = 1_000_000
 RUN_TIMEOUT_S = 480
 MIB = 1 << 20
 COLUMNS = {
@@ -33,12 +33,14 @@ COLUMNS = {
     "published_at": "timestamptz",
     "version": "long",
 }
+# Workers and threads for files of the runtime, pull and decode, and librdkafka's.
+THREADS_MAX = 2 * os.cpu_count() + 24
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 @pytest.fixture(scope="module")
 def truth(broker):
-    """About twice the smaller limit, on the broker's topic; what the table must hold then."""
+    """Some five times the smaller limit, on the broker's topic; what the table must hold then."""
     workload = Workload(broker.bootstrap, TOPIC, RECORDS)
     workload.w1(RECORDS)
     return workload.truth()
@@ -84,7 +86,15 @@ def kill_above(process, limit):
         time.sleep(0.002)
 
 
-def run_within(limit, *command):
+def watch_threads(process, counts):
+    while process.poll() is None:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            counts.append(len(os.listdir(f"/proc/{process.pid}/task")))
+        time.sleep(0.01)
+
+
+def run_within(limit, *command, threads=None):
+    """`threads` takes counts of the process's threads, over time."""
     with control_group(limit) as group:
         enter = (lambda: (group / "cgroup.procs").write_text(str(os.getpid()))) if group else None
         process = subprocess.Popen(
@@ -92,6 +102,8 @@ def run_within(limit, *command):
         )
         if not group:
             threading.Thread(target=kill_above, args=(process, limit), daemon=True).start()
+        if threads is not None:
+            threading.Thread(target=watch_threads, args=(process, threads), daemon=True).start()
         stdout, stderr = process.communicate(timeout=RUN_TIMEOUT_S)
     return process.returncode, stdout, stderr
 
@@ -113,8 +125,13 @@ def test_a_run_stays_within_its_memory_limit(tmp_path, broker, truth, limit):
     }
     path.write_text(job_file(tree))
     subprocess.run([BIN, "init", path], check=True, stdout=subprocess.DEVNULL)
-    code, _, stderr = run_within(limit * MIB, BIN, "run", path, "--drain", "--output", "json")
+    threads = []
+    code, _, stderr = run_within(
+        limit * MIB, BIN, "run", path, "--drain", "--output", "json", threads=threads
+    )
     assert code == 0, f"exit {code}\n{stderr[-4000:]}"
+    # Each keeps a stack and a share of the allocator; however many files there are.
+    assert 1 < max(threads) <= THREADS_MAX, max(threads)
     scan = f"iceberg_scan('{warehouse.metadata_location('demo.events')}')"
     query = f"SELECT count(*), sum(version)::BIGINT, count(DISTINCT id) FROM {scan}"
     assert duckdb_connection().sql(query).fetchone() == (truth["rows"], truth["versions"], truth["ids"])
