@@ -77,8 +77,9 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
     // librdkafka's queue is part of what `memory_limit` promises.
     let budget = Budget::of(config.limits.memory_limit);
     properties.entry("queued.max.messages.kbytes".into()).or_insert_with(|| (budget.queue / 1024).to_string());
-    // librdkafka's own default is 50 MiB.
-    properties.entry("fetch.max.bytes".into()).or_insert_with(|| budget.fetch.to_string());
+    // librdkafka's own default is 50 MiB; below `message.max.bytes` it would refuse ours.
+    let message_max = properties.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+    properties.entry("fetch.max.bytes".into()).or_insert_with(|| budget.fetch.max(message_max).to_string());
     // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
     properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
     Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))

@@ -232,6 +232,15 @@ def test_a_record_larger_than_every_limit_passes(make_job, broker):
     go(job)
 
 
+def test_a_message_max_bytes_above_what_the_memory_limit_gives_one_answer(make_job):
+    """librdkafka refuses a `fetch.max.bytes` below it, and ours follows from the limit."""
+    kafka = {"message.max.bytes": "500000000"}
+    job = make_job(partitions=1, sections={"kafka": kafka, "limits": {"memory_limit": "64 MiB"}})
+    job.init()
+    job.topic.send([article("a", 1)])
+    go(job)
+
+
 def test_absent_timestamps_null_keys_and_tombstones(make_job):
     """The producer writes -1 as it is told; the broker takes it as "no timestamp"."""
     columns = {"id": "string", "title": "string", "published_at": "timestamptz", "version": "long"}
