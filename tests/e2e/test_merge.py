@@ -211,3 +211,24 @@ def test_a_batch_is_cut_by_its_bound_and_the_next_goes_on(make_job, bound, value
     job.run("--drain", outcome="committed")
     job.verify(readers=["pyiceberg"])
     job.nothing_new()
+
+
+def test_within_the_watermark_only_files_that_reach_it_are_searched(make_job):
+    """`match = "watermark"`: an id that comes back after longer than that is a row of its own."""
+    job = make_job(partitions=1, sections={"merge": {"match": "watermark"}})
+    job.init()
+    day = 24 * 60
+    for at in (0, day, 2 * day):
+        job.topic.send([article(f"{at}/{n}", at + n) for n in range(50)])
+        job.go()
+    newest = 2 * day
+    job.topic.send([article(f"{newest}/{n}", newest + 60, 2) for n in (3, 4)] + [article("new", newest + 60)])
+    report = job.go()
+    (batch,) = report["batches"]
+    assert (report["records"]["updated"], report["records"]["inserted"]) == (2, 1)
+    assert (batch["files"]["table_files"], batch["files"]["files_searched"]) == (3, 1)
+    # The one that `match = "table"` would update.
+    job.topic.send([article("0/7", newest + 61, 2)])
+    report = job.run(outcome="committed")
+    assert (report["records"]["updated"], report["records"]["inserted"]) == (0, 1)
+    assert report["batches"][0]["files"]["files_searched"] < report["batches"][0]["files"]["table_files"]
