@@ -31,6 +31,10 @@ def goals(report):
         if workload["increment"] == FULL_INCREMENT:
             at_most("W2: CPU s", 1.0, own["W2"]["cpu_s"])
             at_most("W2: wall, s", 1.0, own["W2"]["wall_s"])
+    for work, row in own.items():
+        if work.startswith("W2"):
+            asked = sum(row[f"requests_{kind}"] for kind in ("get", "put", "delete", "list", "head"))
+            at_most(f"{work}: requests", 10 + 4 * row["files_searched"], asked)
     at_most("nothing new: wall, s", 0.1, own["nothing new"]["wall_s"])
     at_most("nothing new: peak RSS, MiB", 50, own["nothing new"]["peak_rss_mib"])
     for name, value in ratios.items():
