@@ -40,8 +40,8 @@ pub(crate) struct Budget {
     /// Rows that wait to be written, while as many are on their way to files. Where the table is sorted those take up to three times
     /// as much again: they are joined, arranged and encoded.
     pub(crate) flush: usize,
-    /// Key indexes that are read whole on a guess, all that are searched at the same time.
-    pub(crate) indexes: usize,
+    /// What is read of the files that are searched at the same time.
+    pub(crate) search: usize,
     /// What the process may hold by the system's account before the pull is cut. The rest is for ending the batch: what is in
     /// flight, the key indexes of the open files, the commit.
     pub(crate) resident: usize,
@@ -59,7 +59,7 @@ impl Budget {
         let resident = if limit < RESIDENT_FROM { usize::MAX } else { limit - (ENDING + limit / 8) };
         let writer = limit / 8;
         let flush = (limit.saturating_sub(BASE + queue + 2 * writer) / 8).clamp(FLUSH_MIN, FLUSH_MAX);
-        Self { queue, fetch: queue / 4, flight, batch, writer, flush, indexes: limit / 8, resident, relief: limit / 4 * 3 }
+        Self { queue, fetch: queue / 4, flight, batch, writer, flush, search: limit / 8, resident, relief: limit / 4 * 3 }
     }
 
     /// The same for a batch that must come whole, whatever it holds.

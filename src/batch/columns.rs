@@ -15,6 +15,7 @@ use crate::index::IndexSpec;
 use crate::keys::{KeyCodec, VersionCodec};
 use crate::live::files::LiveFiles;
 use crate::live::lookup::{Likely, LookupSpec, Matches, lookup};
+use crate::memory::Budget;
 use crate::storage::Store;
 
 /// The codecs of a merge job's columns.
@@ -34,11 +35,13 @@ pub(crate) struct MergeColumns<'a> {
     pub(super) carried: Vec<String>,
     /// How many of the ids are likely stored.
     pub(super) likely: Likely,
+    /// Bytes that a search may take.
+    search_max: usize,
 }
 
 impl<'a> MergeColumns<'a> {
-    /// For the current schema of a table.
-    pub(crate) fn new(merge: &'a MergeConfig, schema: &ArrowSchemaRef, unsupplied: Vec<String>) -> Result<Self> {
+    /// For the current schema of a table. `memory_limit`: of the whole run.
+    pub(crate) fn new(merge: &'a MergeConfig, schema: &ArrowSchemaRef, unsupplied: Vec<String>, memory_limit: u64) -> Result<Self> {
         let index = |name: &String| {
             schema
                 .index_of(name)
@@ -57,13 +60,19 @@ impl<'a> MergeColumns<'a> {
             order_by,
             carried: Vec::new(),
             likely: Likely::default(),
+            search_max: Budget::of(memory_limit).search,
             kept: if merge.unmapped == Unmapped::Keep { unsupplied } else { Vec::new() },
         })
     }
 
     /// For a table as loaded.
-    pub(crate) fn of_table(merge: &'a MergeConfig, table: &LoadedTable, unsupplied: Vec<String>) -> Result<Self> {
-        Self::new(merge, &arrow_schema(table)?, unsupplied)
+    pub(crate) fn of_table(
+        merge: &'a MergeConfig,
+        table: &LoadedTable,
+        unsupplied: Vec<String>,
+        memory_limit: u64,
+    ) -> Result<Self> {
+        Self::new(merge, &arrow_schema(table)?, unsupplied, memory_limit)
     }
 
     /// Searches the ids of a batch from ordinal `first` on in the live files of a table.
@@ -87,6 +96,7 @@ impl<'a> MergeColumns<'a> {
             kept: if dedupe.deleted().is_empty() { self.kept.clone() } else { self.carried.clone() },
             min_event_time: watermark.map(|micros| self.versions.at_micros(micros)),
             likely: self.likely,
+            memory_max: self.search_max,
         };
         // The searching tasks share the ids, and give them back when they have ended.
         let ids = Arc::new(dedupe.take_keys());

@@ -147,7 +147,7 @@ impl<'a, C: Catalog> Assembly<'a, C> {
     ) -> Result<Self> {
         let schema = arrow_schema(spec.table)?;
         let (columns, event_times) = match &spec.config.mode {
-            Mode::Merge(merge) => (Some(MergeColumns::new(merge, &schema, unsupplied)?), None),
+            Mode::Merge(merge) => (Some(MergeColumns::new(merge, &schema, unsupplied, spec.config.limits.memory_limit)?), None),
             Mode::Append { event_time: None } => (None, None),
             Mode::Append { event_time: Some(name) } => {
                 let at = schema.index_of(name).map_err(|_| {

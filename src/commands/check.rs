@@ -164,7 +164,7 @@ fn readable(config: &Config, table: &LoadedTable) -> Result<()> {
     let supplied = Supplied::of(config, table)?;
     decoder(config, table, &supplied)?;
     if let Mode::Merge(merge) = &config.mode {
-        MergeColumns::of_table(merge, table, supplied.unmapped)?;
+        MergeColumns::of_table(merge, table, supplied.unmapped, config.limits.memory_limit)?;
         if merge.tombstones == Tombstones::Delete {
             KeyDecoder::new(table.metadata.current_schema(), &merge.id, &config.format)?;
             deleted_rows(config, table)?;

@@ -23,7 +23,7 @@ mod probe;
 
 pub(crate) use build::Builder;
 pub(crate) use header::{HEADER_KEY, Header};
-pub(crate) use probe::{Probes, blocks, candidates, find, values};
+pub(crate) use probe::{Probes, blocks, candidates, find, parts, values};
 
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 

@@ -32,6 +32,13 @@ pub(crate) struct Candidate {
     key: u32,
 }
 
+impl Candidate {
+    /// Ordinal of the block with its entry.
+    fn block(&self) -> usize {
+        to_usize(self.slot) / BLOCK_ENTRIES
+    }
+}
+
 /// A row of the file that has one of the ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -129,13 +136,23 @@ fn ones_before(bits: u64, zero: u64) -> u32 {
     at - u32::try_from(zero).expect("a word has 64 bits")
 }
 
+/// Cuts candidates, which ascend by slot, so that the blocks between the first and the last of each part take at most so many bytes.
+pub(crate) fn parts<'a>(header: &Header, candidates: &'a [Candidate], bytes_max: usize) -> impl Iterator<Item = &'a [Candidate]> {
+    let blocks_max = (bytes_max / block_bytes(header)).max(1);
+    candidates.chunk_by(move |a, b| a.block() / blocks_max == b.block() / blocks_max)
+}
+
+fn block_bytes(header: &Header) -> usize {
+    BLOCK_ENTRIES * header.entry_bytes() + 4
+}
+
 /// The blocks that hold candidates: each as its ordinal and its bytes of the file. `candidates` ascend by slot.
 pub(crate) fn blocks(header: &Header, candidates: &[Candidate]) -> Vec<(usize, Range<u64>)> {
     let mut blocks: Vec<(usize, Range<u64>)> = Vec::new();
-    let block_bytes = to_u64(BLOCK_ENTRIES * header.entry_bytes() + 4);
+    let block_bytes = to_u64(block_bytes(header));
     let end = header.blocks.offset + header.blocks.length;
     for candidate in candidates {
-        let block = to_usize(candidate.slot) / BLOCK_ENTRIES;
+        let block = candidate.block();
         if blocks.last().is_none_or(|&(last, _)| last != block) {
             let start = header.blocks.offset + to_u64(block) * block_bytes;
             blocks.push((block, start..(start + block_bytes).min(end)));
@@ -144,7 +161,7 @@ pub(crate) fn blocks(header: &Header, candidates: &[Candidate]) -> Vec<(usize, R
     blocks
 }
 
-/// The candidates that are the ids, by position; none where a block is not as it was written.
+/// The candidates that are the ids, in their order; none where a block is not as it was written.
 pub(crate) fn find<B: AsRef<[u8]>>(header: &Header, candidates: &[Candidate], blocks: &[(usize, B)]) -> Option<Vec<Found>> {
     for (_, bytes) in blocks {
         let (entries, sum) = bytes.as_ref().split_last_chunk::<4>()?;
@@ -156,7 +173,7 @@ pub(crate) fn find<B: AsRef<[u8]>>(header: &Header, candidates: &[Candidate], bl
     let mut blocks = blocks.iter().peekable();
     let mut found = Vec::new();
     for candidate in candidates {
-        let (block, at) = (to_usize(candidate.slot) / BLOCK_ENTRIES, to_usize(candidate.slot) % BLOCK_ENTRIES);
+        let (block, at) = (candidate.block(), to_usize(candidate.slot) % BLOCK_ENTRIES);
         while blocks.peek()?.0 < block {
             blocks.next();
         }
@@ -173,7 +190,6 @@ pub(crate) fn find<B: AsRef<[u8]>>(header: &Header, candidates: &[Candidate], bl
         }
         found.push(Found { position: u32::try_from(number(row)).ok()?, key: candidate.key, codes });
     }
-    found.sort_unstable_by_key(|found| (found.position, found.key));
     Some(found)
 }
 

@@ -14,6 +14,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Two blocks or three.
+const PART_BYTES: usize = 15_000;
+
 /// A row: id, event time, version.
 type Row = (Option<String>, i64, Option<i64>);
 
@@ -87,8 +90,15 @@ impl File {
         let header = self.header(spec)?;
         let probes = Probes::new(ids, 0).unwrap();
         let candidates = candidates(&header, self.slice(header.directory.range()), &probes)?;
-        let blocks: Vec<_> = blocks(&header, &candidates).into_iter().map(|(block, range)| (block, self.slice(range))).collect();
-        let found = find(&header, &candidates, &blocks)?;
+        let mut found = Vec::new();
+        for part in parts(&header, &candidates, PART_BYTES) {
+            let blocks = blocks(&header, part);
+            let bytes = blocks.last().unwrap().1.end - blocks[0].1.start;
+            assert!(bytes <= PART_BYTES.try_into().unwrap(), "{bytes}");
+            let blocks: Vec<_> = blocks.into_iter().map(|(block, range)| (block, self.slice(range))).collect();
+            found.extend(find(&header, part, &blocks)?);
+        }
+        found.sort_unstable_by_key(|row| (row.position, row.key));
         let values = values(&header, column, &found, &arrow::datatypes::DataType::Int64).unwrap();
         let values = values.as_primitive::<Int64Type>();
         Some(found.iter().zip(values).map(|(row, value)| (row.position, row.key, value)).collect())

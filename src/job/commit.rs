@@ -338,7 +338,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
         let live = self.job.live_files(&table.metadata, table.metadata.snapshot_for_ref(branch)).await?;
         if let (Some(dedupe), Mode::Merge(config)) = (&mut self.collected.dedupe, &self.job.config.mode) {
             self.job.observer.phase(Phase::Match);
-            let columns = MergeColumns::of_table(config, &table, Vec::new())?;
+            let columns = MergeColumns::of_table(config, &table, Vec::new(), self.job.config.limits.memory_limit)?;
             let min_event_time = self.pulled.state.progress().and_then(|p| p.watermark);
             let matches = columns.lookup(&live, &table, dedupe, 0, self.job.store, min_event_time).await?;
             self.collected.stored = StoredRows::default();

@@ -325,7 +325,7 @@ impl<S: Source, C: Catalog> Job<'_, S, C> {
             live,
             store: self.store,
             judge: self.judge(progress.and_then(|p| p.watermark), self.run.started_at),
-            likely: progress.map_or_else(Likely::default, |p| Likely::after(&p.counts, budget.indexes)),
+            likely: progress.map_or_else(Likely::default, |p| Likely::after(&p.counts)),
             names: names.clone(),
             rejects_only: false,
         };

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use iceberg::metadata_columns::{RESERVED_COL_NAME_ROW_ID, RESERVED_FIELD_ID_ROW_ID};
 use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, SchemaRef, Type};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::counts::Counts;
@@ -21,13 +22,16 @@ use crate::keys::{KeyCodec, KeyMap, Version, VersionCodec};
 use crate::live::adapt::Columns;
 use crate::live::dead::{Suspects, dead_among};
 use crate::live::files::{LiveData, LiveFiles};
-use crate::live::indexed::{self, first_bytes};
+use crate::live::indexed::{self, Reach, first_bytes, index_bytes};
 use crate::live::prune::{IdColumns, decode, reaches};
 use crate::live::rows::{FileReader, Rows};
 use crate::storage::Store;
 
 /// Files searched at the same time per thread: one decodes while the other waits for its bytes.
 const FILES_PER_THREAD: usize = 2;
+
+/// Memory is counted in these.
+const ROOM_BYTES: usize = 1 << 10;
 
 /// A batch of fewer ids says nothing about the next.
 const KNOWN_FROM: u64 = 100;
@@ -53,6 +57,8 @@ pub(crate) struct LookupSpec {
     pub(crate) min_event_time: Option<i64>,
     /// How many hits to be ready for.
     pub(crate) likely: Likely,
+    /// Bytes that what is read of all files searched at the same time may take. One file that alone needs more is read in parts.
+    pub(crate) memory_max: usize,
 }
 
 /// How many of a batch's ids the head is likely to hold, going by the batch before it. A wrong guess costs a request for each file,
@@ -61,16 +67,14 @@ pub(crate) struct LookupSpec {
 pub(crate) struct Likely {
     held: u64,
     of: u64,
-    /// Bytes that indexes read whole on this guess may take, of all files searched at the same time.
-    bytes_max: usize,
 }
 
 impl Likely {
-    /// As many as of these, with `bytes_max` for the indexes that are read whole.
-    pub(crate) fn after(counts: &Counts, bytes_max: usize) -> Self {
+    /// As many as of these.
+    pub(crate) fn after(counts: &Counts) -> Self {
         let held = counts.updated + counts.deleted + counts.stale;
         let of = held + counts.inserted + counts.noop;
-        if of < KNOWN_FROM { Self::default() } else { Self { held, of, bytes_max } }
+        if of < KNOWN_FROM { Self::default() } else { Self { held, of } }
     }
 
     /// Hits of so many ids in a file that has `rows` of `all` rows.
@@ -139,15 +143,17 @@ pub(crate) async fn lookup(
     let mut found = Vec::new();
     let columns = decode(&wanted.spec.keys, ids, first)?;
     if !columns[0].is_empty() && !live.data.is_empty() {
-        let candidates = wanted.candidates(live, &columns);
+        let bounds = IdColumns::new(wanted.id.fields(), &columns);
+        let candidates = wanted.candidates(live, &bounds);
         let rows = candidates.iter().map(|&at| live.data[at].file().record_count()).sum();
         let at_once = Handle::current().metrics().num_workers() * FILES_PER_THREAD;
         let ids = Ids {
             map: Arc::clone(ids),
             first,
             probes: wanted.probes(&columns, first)?,
+            bounds,
             rows,
-            whole_max: spec.likely.bytes_max / at_once.min(candidates.len()).max(1),
+            room: Semaphore::new(spec.memory_max.div_ceil(ROOM_BYTES)),
         };
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates, at_once).await?;
     }
@@ -233,10 +239,12 @@ struct Ids {
     first: u32,
     /// None where their columns are never indexed.
     probes: Option<Probes>,
+    /// What bounds are compared with.
+    bounds: IdColumns,
     /// Rows of all files in which they are searched.
     rows: u64,
-    /// Bytes of a file's index that may be read whole on a guess.
-    whole_max: usize,
+    /// For what is read of the files, in units of [`ROOM_BYTES`].
+    room: Semaphore,
 }
 
 impl Wanted {
@@ -273,8 +281,8 @@ impl Wanted {
         if self.indexed { Probes::new(ids, first).map(Some) } else { Ok(None) }
     }
 
-    fn candidates(&self, live: &LiveFiles, ids: &[ArrayRef]) -> Vec<usize> {
-        let mut candidates = IdColumns::new(self.id.fields(), ids).candidates(live);
+    fn candidates(&self, live: &LiveFiles, bounds: &IdColumns) -> Vec<usize> {
+        let mut candidates = bounds.candidates(live);
         if let Some(least) = self.spec.min_event_time {
             let event_time: &NestedFieldRef = &self.version.fields()[0];
             candidates.retain(|&at| reaches(live.data[at].file(), event_time, least));
@@ -327,10 +335,15 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     let file = &live.data[data];
     let rows = file.file().record_count();
     let hits = wanted.spec.likely.hits(ids.map.len() - ids.first as usize, rows, ids.rows);
-    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits, ids.whole_max));
+    let memory_max = wanted.spec.memory_max;
+    let room = index_bytes(rows).min(memory_max).div_ceil(ROOM_BYTES);
+    let room = u32::try_from(room).map_err(|_| Error::broken("the memory of a search does not fit 32 bits"))?;
+    let _room = ids.room.acquire_many(room).await.map_err(|e| Error::broken(format!("room for a search: {e}")))?;
+    let reach = Reach { gap: store.gap(file.file().file_path())?, bytes_max: memory_max };
+    let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits, reach));
     let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
     let by_index = match &ids.probes {
-        Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes).await?,
+        Some(probes) => indexed::find(&mut reader, wanted.id.fields(), &wanted.versions, probes, reach).await?,
         None => None,
     };
     let indexed = by_index.is_some();
@@ -348,20 +361,20 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     Ok(hits)
 }
 
-/// First pass without an index: the rows whose id is in the batch.
+/// First pass without an index: the rows whose id is in the batch, of pages that can hold one.
 async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &Ids) -> Result<indexed::Hits> {
     let mut found = indexed::Hits::default();
-    let mut stream = reader.read(&wanted.id, Rows::All).await?;
-    let mut first = 0;
+    let pages = reader.pages_within(&ids.bounds).await?;
+    let mut positions = pages.iter().cloned().flatten();
+    let mut stream = reader.read(&wanted.id, Rows::In(&pages)).await?;
     while let Some(batch) = stream.next().await? {
         let keys = wanted.spec.keys.encode(batch.columns())?;
-        for row in 0..batch.num_rows() {
+        for (row, position) in (0..batch.num_rows()).zip(&mut positions) {
             if let Some(key) = keys.get(row).and_then(|key| ids.map.get(key)).filter(|&key| key >= ids.first) {
-                found.positions.push(position(first + row));
+                found.positions.push(position);
                 found.keys.push(key);
             }
         }
-        first += batch.num_rows();
     }
     Ok(found)
 }
@@ -370,7 +383,7 @@ async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &Ids) -> Result
 async fn second_pass(reader: &mut FileReader, wanted: &Wanted, found: &indexed::Hits) -> Result<Option<RecordBatch>> {
     let columns = match &found.versions {
         None => &wanted.second,
-        Some(_) if wanted.kept.fields().is_empty() && !reader.has_column(RESERVED_FIELD_ID_ROW_ID) => return Ok(None),
+        Some(_) if wanted.kept.fields().is_empty() && reader.column_name(RESERVED_FIELD_ID_ROW_ID).is_none() => return Ok(None),
         Some(_) => &wanted.second_indexed,
     };
     let batch = reader.take(columns, Rows::At(&found.positions)).await?;

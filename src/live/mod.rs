@@ -10,6 +10,7 @@ pub(crate) mod equality;
 pub(crate) mod files;
 mod indexed;
 pub(crate) mod lookup;
+mod pages;
 pub(crate) mod prune;
 pub(crate) mod rows;
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! Pure. Decides by partition values, by the bounds of the id columns and by those of the event time, all from manifests. Leaves
 //! a file out only where it is certain; what is missing or of another type than expected keeps the file in.
 
-use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
@@ -30,7 +29,7 @@ pub(crate) struct IdColumns {
 /// Values of one column that can be compared with bounds.
 struct Sorted {
     values: Values,
-    order: OnceCell<Vec<u32>>,
+    order: OnceLock<Vec<u32>>,
 }
 
 /// Values as bounds compare them.
@@ -50,7 +49,7 @@ impl IdColumns {
     /// The id columns in the codec's order, with the ids of a batch.
     pub(crate) fn new(fields: &[NestedFieldRef], ids: &[ArrayRef]) -> Self {
         let columns = fields.iter().cloned().zip(ids).map(|(field, array)| {
-            let sorted = Values::of(array).map(|values| Sorted { values, order: OnceCell::new() });
+            let sorted = Values::of(array).map(|values| Sorted { values, order: OnceLock::new() });
             (field, Arc::clone(array), sorted)
         });
         Self { columns: columns.collect() }
@@ -109,6 +108,22 @@ impl IdColumns {
             };
             sorted.any_within(&lower, &upper)
         })
+    }
+
+    /// The id columns.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &NestedFieldRef> {
+        self.columns.iter().map(|(field, ..)| field)
+    }
+
+    /// For pairs of bounds of an id column: whether an id can lie within. None where the two cannot be compared.
+    pub(crate) fn within(&self, field_id: i32, lower: &ArrayRef, upper: &ArrayRef) -> Option<Vec<bool>> {
+        let (_, ids, sorted) = self.columns.iter().find(|(field, ..)| field.id == field_id)?;
+        let same = |held: &DataType| held == ids.data_type() || (held, ids.data_type()) == (&DataType::Int32, &DataType::Int64);
+        if !same(lower.data_type()) || !same(upper.data_type()) {
+            return None;
+        }
+        let (sorted, lower, upper) = (sorted.as_ref()?, Values::of(lower)?, Values::of(upper)?);
+        Some((0..lower.len()).map(|at| sorted.any_within(&lower.get(at), &upper.get(at))).collect())
     }
 }
 
@@ -242,7 +257,7 @@ mod tests {
             let text = |id: &i64| format!("{id:05}");
             let numbers: ArrayRef = Arc::new(Int64Array::from(ids.clone()));
             let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(text)));
-            let sorted = |array| Sorted { values: Values::of(array).unwrap(), order: OnceCell::new() };
+            let sorted = |array| Sorted { values: Values::of(array).unwrap(), order: OnceLock::new() };
             let bounds = (Value::Number(lower.into()), Value::Number(upper.into()));
             prop_assert_eq!(sorted(&numbers).any_within(&bounds.0, &bounds.1), expected);
             let (lower, upper) = (text(&lower), text(&upper));

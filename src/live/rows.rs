@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::Fields;
+use arrow::datatypes::{Fields, Schema};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
@@ -59,6 +59,8 @@ pub(crate) enum Rows<'a> {
     All,
     /// Those at these positions, ascending and without repetition.
     At(&'a [u64]),
+    /// Those in these ranges, ascending and apart.
+    In(&'a [Range<u64>]),
 }
 
 /// Batches of a file, in the order of its rows.
@@ -118,9 +120,14 @@ impl FileReader {
         self.source.size
     }
 
-    /// Whether the file has a top-level column with this field id.
-    pub(crate) fn has_column(&self, field_id: i32) -> bool {
-        self.fields.iter().any(|field| id_of(field) == Some(field_id))
+    /// The file's name of the top-level column with this field id.
+    pub(super) fn column_name(&self, field_id: i32) -> Option<&str> {
+        self.fields.iter().find(|field| id_of(field) == Some(field_id)).map(|field| field.name().as_str())
+    }
+
+    /// Its columns as the file has them.
+    pub(super) fn schema(&self) -> &Schema {
+        self.footer.schema()
     }
 
     /// Bytes of the file, each range whole.
@@ -144,14 +151,16 @@ impl FileReader {
         if let Rows::At(positions) = rows
             && positions.len() < self.rows() / PAGE_ROWS
         {
-            self.load_pages().await.doing(|| format!("read the page index of `{}`", self.location))?;
+            self.load_pages(PageIndexPolicy::Skip).await.doing(|| format!("read the page index of `{}`", self.location))?;
         }
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.footer.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), projection.roots.iter().copied());
         builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
-        if let Rows::At(positions) = rows {
-            builder = builder.with_row_selection(self.selection(positions)?);
-        }
+        builder = match rows {
+            Rows::All => builder,
+            Rows::At(positions) => builder.with_row_selection(self.selection(positions.iter().map(|&at| at..at + 1))?),
+            Rows::In(ranges) => builder.with_row_selection(self.selection(ranges.iter().cloned())?),
+        };
         let stream = builder.build().doing(|| format!("read `{}`", self.location))?;
         Ok(RowStream { location: Arc::clone(&self.location), stream, projection })
     }
@@ -166,29 +175,32 @@ impl FileReader {
         concat_batches(columns.schema(), &batches).map_err(|e| Error::broken(format!("rows of `{}`: {e}", self.location)))
     }
 
-    fn selection(&self, positions: &[u64]) -> Result<RowSelection> {
+    fn selection(&self, wanted: impl Iterator<Item = Range<u64>>) -> Result<RowSelection> {
         let rows = self.rows();
         let mut ranges: Vec<Range<usize>> = Vec::new();
-        for &position in positions {
-            let at = usize::try_from(position)
-                .ok()
-                .filter(|&at| at < rows)
-                .ok_or_else(|| Error::broken(format!("position {position} of `{}`, which has {rows} rows", self.location)))?;
+        for range in wanted {
+            let end = usize::try_from(range.end).ok().filter(|&end| end <= rows);
+            let (Some(end), Ok(start)) = (end, usize::try_from(range.start)) else {
+                return Err(Error::broken(format!("rows {range:?} of `{}`, which has {rows} rows", self.location)));
+            };
             match ranges.last_mut() {
-                Some(range) if range.end == at => range.end += 1,
-                _ => ranges.push(at..at + 1),
+                Some(last) if last.end == start => last.end = end,
+                _ => ranges.push(start..end),
             }
         }
         Ok(RowSelection::from_consecutive_ranges(ranges.into_iter(), rows))
     }
 
-    /// Loads the offset index, where the file has one, so that pages without a wanted row are neither fetched nor decoded.
-    async fn load_pages(&mut self) -> ParquetResult<()> {
+    /// Loads the offset index, where the file has one, so that pages without a wanted row are neither fetched nor decoded; and the
+    /// column index by `bounds`.
+    pub(super) async fn load_pages(&mut self, bounds: PageIndexPolicy) -> ParquetResult<()> {
         if std::mem::replace(&mut self.pages, true) {
             return Ok(());
         }
         let metadata = ParquetMetaData::clone(self.footer.metadata());
-        let mut reader = ParquetMetaDataReader::new_with_metadata(metadata).with_offset_index_policy(PageIndexPolicy::Optional);
+        let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
+            .with_offset_index_policy(PageIndexPolicy::Optional)
+            .with_column_index_policy(bounds);
         reader.load_page_index(&mut self.source).await?;
         self.footer = ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), options())?;
         Ok(())

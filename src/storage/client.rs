@@ -19,7 +19,7 @@ use crate::error::{BoxError, Error, Result};
 /// For the connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For one request with its answer, whole. A part of a file has 8 MiB, a piece that is read at most 16 MiB.
+/// For one request with its answer, whole. A part of a file has 8 MiB, a piece that is read at most 32 MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Properties by name. Never shown: some are secret.

@@ -164,6 +164,11 @@ impl Store {
         Ok(ranges.into_iter().next().expect("one range in, one range out"))
     }
 
+    /// Bytes between two ranges of a file that are read along rather than asked for apart.
+    pub(crate) fn gap(&self, location: &str) -> Result<u64> {
+        Ok(if split(location)?.0 == Root::Disk { disk::HOLE_BYTES } else { remote::HOLE_BYTES })
+    }
+
     /// Several ranges of a file, each whole, in the order asked for.
     pub(crate) async fn read_ranges(&self, location: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let (client, path) = self.object(location)?;

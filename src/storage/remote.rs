@@ -31,10 +31,10 @@ use super::vended::Lease;
 use super::wire::Attempts;
 
 /// A hole between two ranges is read too where it is smaller than this: about what one more request costs in time.
-const HOLE_BYTES: u64 = 256 << 10;
+pub(super) const HOLE_BYTES: u64 = 256 << 10;
 
 /// A range larger than this is fetched in pieces side by side: one connection to a store is slow, and a piece is soon tried again.
-const PIECE_BYTES: u64 = 16 << 20;
+const PIECE_BYTES: u64 = 32 << 20;
 const PIECES_IN_FLIGHT: usize = 4;
 
 /// Tries of a request that the client must not send again by itself, since it cannot know what an unanswered one did.

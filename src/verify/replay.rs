@@ -58,7 +58,7 @@ impl<'a> Replay<'a> {
         let (mut columns, mut event_time, mut names) = (None, None, all.collect::<Vec<_>>());
         match &config.mode {
             Mode::Merge(merge) => {
-                let mut merge = MergeColumns::new(merge, schema, unsupplied)?;
+                let mut merge = MergeColumns::new(merge, schema, unsupplied, config.limits.memory_limit)?;
                 // What an update carried over is the stored row's, and no record says what it was.
                 names.retain(|name| !merge.kept.contains(name));
                 merge.kept.clear();

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import boto3
 import pyarrow
 import pytest
-from articles import Feed
+from articles import Feed, article
 from front import Front
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
@@ -110,6 +110,33 @@ def test_a_job_whose_warehouse_is_a_bucket(tmp_path, broker, s3, version):
     assert found["files"] == 0 and found["in_use"] + found["foreign"] > 0, found
     assert names(s3, job.warehouse.uri), "the files are in the bucket"
     assert not list((tmp_path / "warehouse").iterdir()), "and nowhere else"
+
+
+@pytest.mark.parametrize(("version", "each"), [(2, 4), (3, 3)])
+def test_an_increment_asks_a_bucket_a_few_times_for_each_file_that_it_touches(
+    tmp_path, broker, s3, version, each
+):
+    """Each file: its manifest, its index, the deletes that it has and those that it gets."""
+    job = make_job(tmp_path, broker, s3, {"format_version": version})
+    job.init()
+    files, rows = 3, 60_000
+    for file in range(files):
+        job.topic.send([article(f"{file}/{n}", file + n / rows) for n in range(rows)])
+        job.run(outcome="committed")
+    # The first says how many ids are stored, the second meets the deletes of the first.
+    for increment in (1, 2, 3):
+        again = range(increment, rows, 1000)
+        job.topic.send([article(f"{file}/{n}", 10 * increment, 2) for file in range(files) for n in again])
+        report = job.run(outcome="committed")
+        assert report["records"]["updated"] == files * len(again)
+    (batch,) = report["batches"]
+    touched = batch["files"]["files_searched"]
+    assert batch["files"]["files_indexed"] == touched and touched >= files + 2
+    assert batch["files"]["search_bytes"] > files * rows * 15, "indexes, each too large for the first look"
+    requests = report["requests"]
+    print("requests:", requests, "files touched:", touched)
+    assert sum(requests[kind] for kind in ("get", "put", "delete", "list", "head")) <= 10 + each * touched
+    job.verify(readers=READERS[:1])
 
 
 def named(table):
