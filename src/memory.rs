@@ -40,7 +40,7 @@ pub(crate) struct Budget {
     /// Rows that wait to be written, while as many are on their way to files. Where the table is sorted those take up to three times
     /// as much again: they are joined, arranged and encoded.
     pub(crate) flush: usize,
-    /// What is read of the files that are searched at the same time.
+    /// What is read of the indexes of files that are searched at the same time.
     pub(crate) search: usize,
     /// What the process may hold by the system's account before the pull is cut. The rest is for ending the batch: what is in
     /// flight, the key indexes of the open files, the commit.

@@ -1,4 +1,4 @@
-//! The match by a file's key index: two requests at most, and no column decoded.
+//! The match by a file's key index: two requests where memory allows, and no column decoded.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! The match: live rows whose id is one of the batch's.
 //!
-//! A file with a key index is asked there; of another the id columns of every row are read, then the version columns of the rows
+//! A file with a key index is asked there; of another the id columns are read, of every page that can hold an id, then the version columns of the rows
 //! that hit. Deletes are read only for files with hits. Says what is stored, never what to do about it.
 
 use std::ops::AddAssign;
@@ -57,7 +57,8 @@ pub(crate) struct LookupSpec {
     pub(crate) min_event_time: Option<i64>,
     /// How many hits to be ready for.
     pub(crate) likely: Likely,
-    /// Bytes that what is read of all files searched at the same time may take. One file that alone needs more is read in parts.
+    /// Bytes that what is read of all files searched at the same time may take, besides the directory of an index (18 bits a row):
+    /// a larger index is read in parts.
     pub(crate) memory_max: usize,
 }
 
@@ -336,10 +337,11 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     let rows = file.file().record_count();
     let hits = wanted.spec.likely.hits(ids.map.len() - ids.first as usize, rows, ids.rows);
     let memory_max = wanted.spec.memory_max;
-    let room = index_bytes(rows).min(memory_max).div_ceil(ROOM_BYTES);
-    let room = u32::try_from(room).map_err(|_| Error::broken("the memory of a search does not fit 32 bits"))?;
+    let bytes_max = index_bytes(rows).min(memory_max);
+    let room = u32::try_from(bytes_max.div_ceil(ROOM_BYTES));
+    let room = room.map_err(|_| Error::broken("the memory of a search does not fit 32 bits"))?;
     let _room = ids.room.acquire_many(room).await.map_err(|e| Error::broken(format!("room for a search: {e}")))?;
-    let reach = Reach { gap: store.gap(file.file().file_path())?, bytes_max: memory_max };
+    let reach = Reach { gap: store.gap(file.file().file_path())?, bytes_max };
     let more = ids.probes.as_ref().map_or(0, |_| first_bytes(rows, hits, reach));
     let mut reader = FileReader::open_with(live, file.file(), file.spec_id, store, more).await?;
     let by_index = match &ids.probes {
@@ -361,22 +363,42 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
     Ok(hits)
 }
 
-/// First pass without an index: the rows whose id is in the batch, of pages that can hold one.
+/// First pass without an index: the rows whose id is in the batch. Pages that can hold none are left out where the file knows them.
 async fn scan_ids(reader: &mut FileReader, wanted: &Wanted, ids: &Ids) -> Result<indexed::Hits> {
+    if let Some((mut pruned, pages)) = reader.pruned(&ids.bounds).await? {
+        match scan_rows(&mut pruned, wanted, ids, Rows::In(&pages), pages.iter().cloned().flatten()).await {
+            Ok(found) => return Ok(found),
+            Err(error @ (Error::Unavailable { .. } | Error::Denied { .. })) => return Err(error),
+            // Writers were seen that name wrong places; without them the file is sound.
+            Err(error) => tracing::debug!(path = reader.location(), %error, "the page index is not used"),
+        }
+    }
+    let rows = position(reader.rows());
+    scan_rows(reader, wanted, ids, Rows::All, 0..rows).await
+}
+
+/// Looks for the ids in some rows, which are at these positions.
+async fn scan_rows(
+    reader: &mut FileReader,
+    wanted: &Wanted,
+    ids: &Ids,
+    rows: Rows<'_>,
+    mut positions: impl Iterator<Item = u64> + Send,
+) -> Result<indexed::Hits> {
     let mut found = indexed::Hits::default();
-    let pages = reader.pages_within(&ids.bounds).await?;
-    let mut positions = pages.iter().cloned().flatten();
-    let mut stream = reader.read(&wanted.id, Rows::In(&pages)).await?;
+    let mut stream = reader.read(&wanted.id, rows).await?;
+    let other = || Error::broken(format!("other rows were read of `{}` than were wanted", reader.location()));
     while let Some(batch) = stream.next().await? {
         let keys = wanted.spec.keys.encode(batch.columns())?;
-        for (row, position) in (0..batch.num_rows()).zip(&mut positions) {
+        for row in 0..batch.num_rows() {
+            let position = positions.next().ok_or_else(other)?;
             if let Some(key) = keys.get(row).and_then(|key| ids.map.get(key)).filter(|&key| key >= ids.first) {
                 found.positions.push(position);
                 found.keys.push(key);
             }
         }
     }
-    Ok(found)
+    if positions.next().is_some() { Err(other()) } else { Ok(found) }
 }
 
 /// What the first pass does not know of the rows that hit; none where it knows all.

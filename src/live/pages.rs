@@ -1,50 +1,80 @@
 //! Which pages of a file can hold one of a batch's ids, by the bounds in its page index (Parquet, `PageIndex.md`): of a file whose ids
 //! are in some order the others are neither fetched nor decoded.
+//!
+//! A page is left out only where the index is sound as far as it can be told; of what says nothing, or is wrong, all rows are read.
 
 use std::ops::Range;
 
+use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::errors::Result;
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::PageLocation;
 
-use crate::error::{self, Doing};
+use crate::error::Result;
 use crate::live::prune::IdColumns;
 use crate::live::rows::FileReader;
 
 impl FileReader {
-    /// Rows of the pages that can hold an id: ranges, ascending and apart. All rows where the file says nothing about its pages.
-    pub(super) async fn pages_within(&mut self, ids: &IdColumns) -> error::Result<Vec<Range<u64>>> {
-        let doing = format!("read the page index of `{}`", self.location());
-        self.load_pages(PageIndexPolicy::Optional).await.doing(|| doing.clone())?;
+    /// The file with its page index, and the rows of the pages that can hold an id: ranges, ascending and apart. None where no page
+    /// can be left out.
+    pub(super) async fn pruned(&self, ids: &IdColumns) -> Result<Option<(Self, Vec<Range<u64>>)>> {
+        let Some(indexed) = self.with_page_index().await? else { return Ok(None) };
         let mut kept = RowSelection::from(vec![RowSelector::select(self.rows())]);
         for field in ids.fields() {
-            let Some(name) = self.column_name(field.id) else { continue };
-            if let Some(pages) = self.pages_of(name, field.id, ids).doing(|| doing.clone())? {
+            if let Some(pages) = indexed.pages_within(field.id, ids) {
                 kept = kept.intersection(&pages);
             }
         }
-        Ok(ranges(&kept))
+        Ok((kept.row_count() < self.rows()).then(|| (indexed, ranges(&kept))))
     }
 
-    /// The same by one column of the file; none where its bounds say nothing.
-    fn pages_of(&self, name: &str, field_id: i32, ids: &IdColumns) -> Result<Option<RowSelection>> {
-        let footer = self.footer();
-        let (Some(bounds), Some(pages)) = (footer.column_index(), footer.offset_index()) else { return Ok(None) };
-        let column = StatisticsConverter::try_new(name, self.schema(), footer.file_metadata().schema_descr())?;
-        let groups: Vec<usize> = (0..footer.num_row_groups()).collect();
-        let lower = column.data_page_mins(bounds, pages, &groups)?;
-        let upper = column.data_page_maxes(bounds, pages, &groups)?;
-        let Some(rows) = column.data_page_row_counts(pages, footer.row_groups(), &groups)? else { return Ok(None) };
-        let Some(within) = ids.within(field_id, &lower, &upper) else { return Ok(None) };
-        let (mut kept, mut start) = (Vec::new(), 0);
-        for (within, rows) in within.into_iter().zip(rows.values()) {
-            let end = start + usize::try_from(*rows).unwrap_or(usize::MAX - start);
-            kept.extend(within.then_some(start..end));
-            start = end;
+    /// The same by one column; none where its bounds say nothing.
+    fn pages_within(&self, field_id: i32, ids: &IdColumns) -> Option<RowSelection> {
+        let (footer, name) = (self.footer(), self.column_name(field_id)?);
+        let mut same_name = self.schema().fields().iter().filter(|field| field.name() == name);
+        // In an empty bound of a decimal the crate panics.
+        let is_compared = |kind: &DataType| !matches!(kind, DataType::Decimal128(..) | DataType::Decimal256(..));
+        if !is_compared(same_name.next()?.data_type()) || same_name.next().is_some() {
+            return None;
         }
-        Ok((start == self.rows()).then(|| RowSelection::from_consecutive_ranges(kept.into_iter(), start)))
+        // Without it the order of bounds is unknown (`parquet.thrift`).
+        footer.file_metadata().column_orders()?;
+        let (bounds, places) = (footer.column_index()?, footer.offset_index()?);
+        let column = StatisticsConverter::try_new(name, self.schema(), footer.file_metadata().schema_descr()).ok()?;
+        let pages = pages(footer, column.parquet_column_index()?)?;
+        let groups: Vec<usize> = (0..footer.num_row_groups()).collect();
+        let lower = column.data_page_mins(bounds, places, &groups).ok()?;
+        let upper = column.data_page_maxes(bounds, places, &groups).ok()?;
+        let within = ids.within(field_id, &lower, &upper).filter(|within| within.len() == pages.len())?;
+        let kept = pages.into_iter().zip(within).filter_map(|(rows, within)| within.then_some(rows));
+        Some(RowSelection::from_consecutive_ranges(kept, self.rows()))
     }
+}
+
+/// Rows of each page of a column, counted through the file; none where the two parts of the index do not agree.
+fn pages(footer: &ParquetMetaData, column: usize) -> Option<Vec<Range<usize>>> {
+    let (mut pages, mut start) = (Vec::new(), 0);
+    for ((group, bounds), places) in footer.row_groups().iter().zip(footer.column_index()?).zip(footer.offset_index()?) {
+        let (bounds, places) = (bounds.get(column)?, places.get(column)?.page_locations());
+        let rows = pages_of_group(places, group.num_rows())?;
+        if matches!(bounds, ColumnIndexMetaData::NONE) || usize::try_from(bounds.num_pages()).ok()? != rows.len() {
+            return None;
+        }
+        pages.extend(rows.into_iter().map(|page| start + page.start..start + page.end));
+        start += usize::try_from(group.num_rows()).ok()?;
+    }
+    Some(pages)
+}
+
+/// Rows of each page of a group that has `rows`; none where they are not those, each once and in order.
+fn pages_of_group(places: &[PageLocation], rows: i64) -> Option<Vec<Range<usize>>> {
+    let firsts = places.iter().map(|place| place.first_row_index);
+    let ends = firsts.clone().skip(1).chain([rows]);
+    let row = |at: i64| usize::try_from(at).ok();
+    let pages: Vec<_> = firsts.zip(ends).map(|(first, end)| Some(row(first)?..row(end)?)).collect::<Option<_>>()?;
+    (pages.first()?.start == 0 && pages.iter().all(|page| page.start < page.end)).then_some(pages)
 }
 
 fn ranges(kept: &RowSelection) -> Vec<Range<u64>> {
@@ -55,4 +85,21 @@ fn ranges(kept: &RowSelection) -> Vec<Range<u64>> {
         start = end;
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_believed_only_where_they_are_the_groups_rows() {
+        let places = |firsts: &[i64]| -> Vec<_> {
+            let place = |&first_row_index: &i64| PageLocation { offset: 4, compressed_page_size: 1, first_row_index };
+            firsts.iter().map(place).collect()
+        };
+        assert_eq!(pages_of_group(&places(&[0, 50, 100]), 200), Some(vec![0..50, 50..100, 100..200]));
+        for wrong in [&[][..], &[1, 50], &[0, 100, 50], &[0, 50, 50], &[0, 200], &[0, 300], &[-1, 50]] {
+            assert_eq!(pages_of_group(&places(wrong), 200), None, "{wrong:?}");
+        }
+    }
 }

@@ -123,7 +123,8 @@ impl IdColumns {
             return None;
         }
         let (sorted, lower, upper) = (sorted.as_ref()?, Values::of(lower)?, Values::of(upper)?);
-        Some((0..lower.len()).map(|at| sorted.any_within(&lower.get(at), &upper.get(at))).collect())
+        let within = |lower: Value<'_>, upper: Value<'_>| lower > upper || sorted.any_within(&lower, &upper);
+        Some((0..lower.len()).map(|at| within(lower.get(at), upper.get(at))).collect())
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct FileReader {
     footer: ArrowReaderMetadata,
     fields: Fields,
     partition: HashMap<i32, Literal>,
-    /// Whether the offset index was asked for.
+    /// Whether the page index was asked for.
     pages: bool,
 }
 
@@ -191,9 +191,18 @@ impl FileReader {
         Ok(RowSelection::from_consecutive_ranges(ranges.into_iter(), rows))
     }
 
+    /// The same file with the places of its pages and their bounds; none where they cannot be read.
+    pub(super) async fn with_page_index(&self) -> Result<Option<Self>> {
+        let mut indexed = self.clone();
+        match indexed.load_pages(PageIndexPolicy::Optional).await {
+            Err(error) if !is_down(&error) => Ok(None),
+            loaded => loaded.map(|()| Some(indexed)).doing(|| format!("read the page index of `{}`", self.location)),
+        }
+    }
+
     /// Loads the offset index, where the file has one, so that pages without a wanted row are neither fetched nor decoded; and the
     /// column index by `bounds`.
-    pub(super) async fn load_pages(&mut self, bounds: PageIndexPolicy) -> ParquetResult<()> {
+    async fn load_pages(&mut self, bounds: PageIndexPolicy) -> ParquetResult<()> {
         if std::mem::replace(&mut self.pages, true) {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use iceberg::spec::{
 };
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use roaring::RoaringTreemap;
 
 use crate::commit::manifest_writer;
@@ -34,6 +34,8 @@ pub(crate) struct TestTable {
     /// Rows per row group and per page of new files.
     pub(crate) group_rows: usize,
     pub(crate) page_rows: usize,
+    /// Whether new files tell the bounds of their pages.
+    pub(crate) page_bounds: bool,
     /// Key index of the files that are written next; none: as other engines write them.
     pub(crate) index: Option<IndexSpec>,
 }
@@ -75,6 +77,7 @@ impl TestTable {
             names: 0,
             group_rows: 1_000_000,
             page_rows: 20_000,
+            page_bounds: true,
             index: None,
         }
     }
@@ -103,6 +106,7 @@ impl TestTable {
             .set_max_row_group_row_count(Some(self.group_rows))
             .set_data_page_row_count_limit(self.page_rows)
             .set_write_batch_size(self.page_rows.min(1024))
+            .set_statistics_enabled(if self.page_bounds { EnabledStatistics::Page } else { EnabledStatistics::Chunk })
             .build();
         let file = std::fs::File::create(&path).unwrap();
         let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();

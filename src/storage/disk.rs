@@ -23,7 +23,7 @@ use object_store::{
 };
 use tokio::sync::Mutex;
 
-/// What lies between two ranges that are wanted is read along where it is smaller than this: it costs less than another read.
+/// What lies between two ranges is better read along where it is smaller than this: it costs less than another read.
 pub(super) const HOLE_BYTES: u64 = 32 << 10;
 
 /// The whole local file system: path `a/b` is file `/a/b`, character for character.

@@ -35,7 +35,8 @@ pub(super) const HOLE_BYTES: u64 = 256 << 10;
 
 /// A range larger than this is fetched in pieces side by side: one connection to a store is slow, and a piece is soon tried again.
 const PIECE_BYTES: u64 = 32 << 20;
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
+const DELETES_IN_FLIGHT: usize = 4;
 
 /// Tries of a request that the client must not send again by itself, since it cannot know what an unanswered one did.
 const TRIES_MAX: u32 = 3;
@@ -227,7 +228,7 @@ impl ObjectStore for Remote {
                 remote.insist(|| remote.bucket.delete(&location)).await.map(|()| location)
             }
         };
-        locations.map(delete).buffered(PIECES_IN_FLIGHT).boxed()
+        locations.map(delete).buffered(DELETES_IN_FLIGHT).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
