@@ -161,7 +161,7 @@ pub(crate) fn blocks(header: &Header, candidates: &[Candidate]) -> Vec<(usize, R
     blocks
 }
 
-/// The candidates that are the ids, in their order; none where a block is not as it was written.
+/// The candidates that are the ids, by position; none where a block is not as it was written.
 pub(crate) fn find<B: AsRef<[u8]>>(header: &Header, candidates: &[Candidate], blocks: &[(usize, B)]) -> Option<Vec<Found>> {
     for (_, bytes) in blocks {
         let (entries, sum) = bytes.as_ref().split_last_chunk::<4>()?;
@@ -190,6 +190,7 @@ pub(crate) fn find<B: AsRef<[u8]>>(header: &Header, candidates: &[Candidate], bl
         }
         found.push(Found { position: u32::try_from(number(row)).ok()?, key: candidate.key, codes });
     }
+    found.sort_unstable_by_key(|found| (found.position, found.key));
     Some(found)
 }
 

@@ -1,8 +1,12 @@
 """Requests to the store: they are the bill on S3, and each waits for an answer."""
 
+import json
+from pathlib import Path
+
 import pytest
 from articles import article
 from cluster import go
+from pyarrow import parquet
 
 FILES = 4
 
@@ -53,6 +57,25 @@ def test_a_large_index_is_read_at_once_where_the_last_batch_met_many_stored_ids(
     print("bytes of the search, GETs:", asked)
     # The second meets one file more (its manifest, its index) and deletes (their manifest, their file).
     assert asked[2][1] == asked[1][1] + 4 - 1
+
+
+@pytest.mark.parametrize("part", ["directory", "blocks"])
+def test_a_key_index_that_was_damaged_on_disk_is_not_believed(make_job, part):
+    job = make_job(partitions=1)
+    job.init()
+    job.topic.send([article(str(n), n) for n in range(300)])
+    go(job)
+    (file,) = [task.file.file_path for task in job.warehouse.table(job.table).scan().plan_files()]
+    file = Path(file.removeprefix("file://"))
+    header = json.loads(parquet.read_metadata(file).metadata[b"tidegate.key-index"][8:])
+    content = bytearray(file.read_bytes())
+    content[header[part]["offset"] + header[part]["length"] // 2] ^= 1
+    file.write_bytes(content)
+    job.topic.send([article(str(n), 1000, 2) for n in range(0, 300, 2)])
+    report = go(job)
+    assert report["records"]["updated"] == 150
+    files = report["batches"][0]["files"]
+    assert (files["files_searched"], files["files_indexed"]) == (1, 0)
 
 
 def test_an_append_does_not_ask_for_the_manifests_of_the_table(make_job):

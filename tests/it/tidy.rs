@@ -46,7 +46,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("index", &["arrow", "crc32fast", "iceberg", "parquet", "serde", "serde_json", "xxhash_rust"]),
     ("job", &["iceberg", "roaring", "sha2", "tokio", "tracing", "uuid"]),
     ("keys", &["arrow", "hashbrown", "xxhash_rust"]),
-    ("live", &["arrow", "crc32fast", "futures", "iceberg", "parquet", "roaring", "serde_json", "tokio"]),
+    ("live", &["arrow", "crc32fast", "futures", "iceberg", "parquet", "roaring", "serde_json", "tokio", "tracing"]),
     ("live/indexed", &["arrow", "bytes", "iceberg"]),
     ("live/rows", &["arrow", "bytes", "futures", "iceberg", "object_store", "parquet"]),
     ("main", &["chrono", "clap", "serde", "serde_json", "tikv_jemallocator", "tokio", "tracing", "uuid"]),
