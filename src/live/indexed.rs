@@ -14,7 +14,7 @@ use crate::live::rows::{FileReader, WHOLE_BYTES};
 /// A row's place in an index with a version column or two.
 const ROW_BYTES: u64 = 20;
 
-/// What is read together.
+/// How far one read goes, which depends on the store and on the memory that a file was given.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
     /// Blocks this close to each other are read as one: what lies between costs less than another read.

@@ -1,7 +1,7 @@
 //! The match: live rows whose id is one of the batch's.
 //!
-//! A file with a key index is asked there; of another the id columns are read, of every page that can hold an id, then the version columns of the rows
-//! that hit. Deletes are read only for files with hits. Says what is stored, never what to do about it.
+//! A file with a key index is asked there; of another the id columns are read, of every page that can hold an id, then the version
+//! columns of the rows that hit. Deletes are read only for files with hits. Says what is stored, never what to do about it.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::storage::Store;
 /// Files searched at the same time per thread: one decodes while the other waits for its bytes.
 const FILES_PER_THREAD: usize = 2;
 
-/// Memory is counted in these.
+/// Room is handed out in these: a semaphore counts to 2^32 at once.
 const ROOM_BYTES: usize = 1 << 10;
 
 /// A batch of fewer ids says nothing about the next.
