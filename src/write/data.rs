@@ -248,9 +248,9 @@ impl DataWriter {
         encode(jobs, self.lanes).await?;
         for (piece, mut file) in pieces.iter().zip(files) {
             if file.encoder.group_bytes() >= self.settings.row_group_bytes {
-                file.encoder.end_group().await?;
+                file.encoder.end_group(&mut file.upload).await?;
             }
-            file.drain().await?;
+            file.look();
             if file.encoder.bytes() >= self.settings.file_bytes {
                 self.finish_file(file).await?;
             } else {
@@ -302,8 +302,8 @@ impl DataWriter {
             let Some(key) = largest else { return Ok(()) };
             let mut file = self.open.remove(&key).expect("it was just found");
             if file.encoder.memory() >= GROUP_BYTES_MIN {
-                file.encoder.end_group().await?;
-                file.drain().await?;
+                file.encoder.end_group(&mut file.upload).await?;
+                file.look();
                 self.open.insert(key, file);
             } else {
                 self.finish_file(file).await?;
@@ -333,8 +333,7 @@ impl DataWriter {
     }
 
     async fn finish_file(&mut self, mut file: OpenFile) -> Result<()> {
-        let footer = file.encoder.finish().await?;
-        file.drain().await?;
+        let footer = file.encoder.finish(&mut file.upload).await?;
         let ordinal = file.ordinal;
         let bytes = file.encoder.bytes();
         file.upload.finish().await?;
@@ -363,15 +362,6 @@ impl OpenFile {
         columns.extend([Arc::clone(&nulls), nulls]);
         RecordBatch::try_new(Arc::new(with_lineage(&slice.schema())), columns)
             .map_err(|e| Error::broken(format!("lineage columns: {e}")))
-    }
-
-    /// Hands to the upload what was encoded.
-    async fn drain(&mut self) -> Result<()> {
-        for block in self.encoder.take_blocks() {
-            self.upload.write(block).await?;
-        }
-        self.look();
-        Ok(())
     }
 
     /// Takes account of the memory it holds.

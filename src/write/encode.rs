@@ -1,7 +1,7 @@
 //! Arrow batches to Parquet bytes, columns side by side on several threads.
 //!
-//! Knows nothing of tables, files or stores. What was encoded is handed over in blocks, so that an upload can run along; the
-//! bytes of a file never depend on how many threads made them.
+//! Knows nothing of tables. What was encoded goes to its upload in blocks while more is made; the bytes of a file never depend on
+//! how many threads made them.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,18 +9,22 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::{Bytes, BytesMut};
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, encode_arrow_schema};
 use parquet::basic::LogicalType;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::index::{Builder, HEADER_KEY};
+use crate::storage::Upload;
 
 const BLOCK_BYTES: usize = 4 << 20;
+/// Blocks of an ending row group that wait for the upload, which holds as much itself: one is made while another goes out.
+const BLOCKS_WAITING: usize = 1;
 /// The crate looks at a page's size only between writes, or every 1,024 values: wide values must come in smaller steps, or a page
 /// grows to a thousand of them.
 const STEP_BYTES: usize = 1 << 20;
@@ -71,9 +75,12 @@ fn with_uuids(node: &TypePtr, uuids: &[i32]) -> parquet::errors::Result<TypePtr>
     Ok(Arc::new(uuid.build()?))
 }
 
+const WHOLE: &str = "an encoder is whole between two calls";
+
 /// One Parquet file being encoded.
 pub(super) struct Encoder {
-    file: SerializedFileWriter<Blocks>,
+    /// None only while a row group ends, or after that failed.
+    file: Option<SerializedFileWriter<Blocks>>,
     groups: ArrowRowGroupWriterFactory,
     arrow: SchemaRef,
     /// Those of the row group in progress; empty between row groups.
@@ -97,13 +104,21 @@ impl Encoder {
         let root = columns.parquet.root_schema_ptr();
         let file = SerializedFileWriter::new(Blocks::default(), root, Arc::new(properties)).map_err(broken)?;
         let groups = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&columns.arrow));
-        Ok(Self { file, groups, arrow: Arc::clone(&columns.arrow), columns: Vec::new(), index })
+        Ok(Self { file: Some(file), groups, arrow: Arc::clone(&columns.arrow), columns: Vec::new(), index })
+    }
+
+    fn file(&self) -> &SerializedFileWriter<Blocks> {
+        self.file.as_ref().expect(WHOLE)
+    }
+
+    fn file_mut(&mut self) -> &mut SerializedFileWriter<Blocks> {
+        self.file.as_mut().expect(WHOLE)
     }
 
     /// Bytes of the file so far, with an estimate of the row group in progress.
     pub(super) fn bytes(&self) -> u64 {
         let index = self.index.as_ref().map_or(0, Builder::bytes);
-        u64::try_from(self.file.bytes_written() + self.group_bytes() + index).expect("bytes fit u64")
+        u64::try_from(self.file().bytes_written() + self.group_bytes() + index).expect("bytes fit u64")
     }
 
     /// Estimated size of the row group in progress.
@@ -113,12 +128,12 @@ impl Encoder {
 
     /// Number of leaf columns.
     pub(super) fn columns(&self) -> usize {
-        self.file.schema_descr().num_columns()
+        self.file().schema_descr().num_columns()
     }
 
     /// Memory held.
     pub(super) fn memory(&self) -> usize {
-        self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file.inner().memory()
+        self.leaves().map(ArrowColumnWriter::memory_size).sum::<usize>() + self.file().inner().memory()
     }
 
     /// Memory held by the key index until the file is finished.
@@ -131,39 +146,54 @@ impl Encoder {
         self.index.as_mut().map_or(Ok(()), |index| index.add(rows))
     }
 
-    /// Ends the row group in progress.
-    pub(super) async fn end_group(&mut self) -> Result<()> {
+    /// Ends the row group in progress. Its bytes go out while they are put together, so that they are never all there twice.
+    pub(super) async fn end_group(&mut self, upload: &mut Upload) -> Result<()> {
         if self.columns.is_empty() {
             return Ok(());
         }
+        self.drain(upload).await?;
         let leaves: Vec<_> = self.columns.drain(..).flat_map(|column| column.leaves).collect();
-        // Closing compresses the last page of each column; appending only copies.
-        let close = move || leaves.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>, _>>();
-        let chunks = joined(tokio::task::spawn_blocking(close).await)?.map_err(broken)?;
-        let mut group = self.file.next_row_group().map_err(broken)?;
-        for chunk in chunks {
-            chunk.append_to_row_group(&mut group).map_err(broken)?;
+        let mut file = self.file.take().expect(WHOLE);
+        let (out, mut blocks) = mpsc::channel(BLOCKS_WAITING);
+        file.inner_mut().out = Some(out);
+        let ending = tokio::task::spawn_blocking(move || {
+            let mut group = file.next_row_group()?;
+            for leaf in leaves {
+                leaf.close()?.append_to_row_group(&mut group)?;
+            }
+            group.close()?;
+            file.inner_mut().out = None;
+            Ok(file)
+        });
+        // Where this fails, the thread ends at its next block.
+        while let Some(block) = blocks.recv().await {
+            upload.write(block).await?;
         }
-        group.close().map_err(broken)?;
-        Ok(())
+        self.file = Some(joined(ending.await)?.map_err(broken)?);
+        self.drain(upload).await
     }
 
     /// Ends the file: the blocks left, the key index and the footer.
-    pub(super) async fn finish(&mut self) -> Result<ParquetMetaData> {
-        self.end_group().await?;
+    pub(super) async fn finish(&mut self, upload: &mut Upload) -> Result<ParquetMetaData> {
+        self.end_group(upload).await?;
         if let Some(index) = self.index.take() {
-            let offset = u64::try_from(self.file.bytes_written()).expect("bytes fit u64");
-            let groups = self.file.flushed_row_groups().to_vec();
+            let offset = u64::try_from(self.file().bytes_written()).expect("bytes fit u64");
+            let groups = self.file().flushed_row_groups().to_vec();
             let (bytes, header) = joined(tokio::task::spawn_blocking(move || index.finish(offset, &groups)).await)?;
-            self.file.write_all(&bytes).map_err(|e| Error::broken(format!("write a key index: {e}")))?;
-            self.file.append_key_value_metadata(KeyValue::new(HEADER_KEY.to_owned(), header));
+            self.file_mut().write_all(&bytes).map_err(|e| Error::broken(format!("write a key index: {e}")))?;
+            self.file_mut().append_key_value_metadata(KeyValue::new(HEADER_KEY.to_owned(), header));
         }
-        self.file.finish().map_err(broken)
+        let footer = self.file_mut().finish().map_err(broken)?;
+        self.drain(upload).await?;
+        Ok(footer)
     }
 
-    /// Takes what was encoded since the last call.
-    pub(super) fn take_blocks(&mut self) -> Vec<Bytes> {
-        self.file.inner_mut().take()
+    /// Hands over what was put together since the last call.
+    async fn drain(&mut self, upload: &mut Upload) -> Result<()> {
+        for block in self.file_mut().inner_mut().take() {
+            upload.write(block).await?;
+        }
+        Ok(())
     }
 
     fn leaves(&self) -> impl Iterator<Item = &ArrowColumnWriter> {
@@ -174,9 +204,10 @@ impl Encoder {
         if !self.columns.is_empty() {
             return Ok(());
         }
-        let index = self.file.flushed_row_groups().len();
+        let file = self.file();
+        let index = file.flushed_row_groups().len();
         let mut writers = self.groups.create_column_writers(index).map_err(broken)?.into_iter();
-        let schema = self.file.schema_descr();
+        let schema = file.schema_descr();
         let mut counts = vec![0_usize; self.arrow.fields().len()];
         for leaf in 0..schema.num_columns() {
             counts[schema.get_column_root_idx(leaf)] += 1;
@@ -265,11 +296,13 @@ fn broken(error: parquet::errors::ParquetError) -> Error {
     Error::broken(format!("encode Parquet: {error}"))
 }
 
-/// Bytes in blocks of a few MiB: a row group is never copied as a whole.
+/// Bytes in blocks of a few MiB.
 #[derive(Debug, Default)]
 struct Blocks {
     full: Vec<Bytes>,
     last: BytesMut,
+    /// Takes each block that is full, while a row group ends.
+    out: Option<mpsc::Sender<Bytes>>,
 }
 
 impl Blocks {
@@ -291,8 +324,11 @@ impl Write for Blocks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.last.len() + bytes.len() > BLOCK_BYTES && !self.last.is_empty() {
             // After a full block more are likely: made at its size, the next one is not copied as it grows.
-            let full = std::mem::replace(&mut self.last, BytesMut::with_capacity(BLOCK_BYTES));
-            self.full.push(full.freeze());
+            let full = std::mem::replace(&mut self.last, BytesMut::with_capacity(BLOCK_BYTES)).freeze();
+            match &self.out {
+                Some(out) => out.blocking_send(full).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?,
+                None => self.full.push(full),
+            }
         }
         self.last.extend_from_slice(bytes);
         Ok(bytes.len())
