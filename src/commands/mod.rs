@@ -19,7 +19,6 @@ use serde::Serialize;
 use crate::catalog::AnyCatalog;
 use crate::config::{CatalogConfig, Config, may_be_elsewhere, may_be_elsewhere_in_catalog};
 use crate::error::{Error, Result};
-use crate::job::settle::group;
 use crate::memory::Budget;
 use crate::report::ErrorReport;
 use crate::secrets;
@@ -82,7 +81,7 @@ pub fn open_source(config: &Config) -> Result<Kafka> {
     properties.entry("fetch.max.bytes".into()).or_insert_with(|| budget.fetch.max(message_max).to_string());
     // A topic may hold larger records than librdkafka takes by itself (100 MB): one of those would stop the job for ever.
     properties.entry("receive.message.max.bytes".into()).or_insert_with(|| i32::MAX.to_string());
-    Kafka::connect(&config.kafka.topic, &properties, &group(&config.name))
+    Kafka::connect(&config.kafka.topic, &properties)
 }
 
 /// Where this process is told to find authorities, as OpenSSL and the HTTP clients are told.

@@ -1,5 +1,5 @@
 //! The part of librdkafka that its Rust wrapper does not reach: batch consume, offsets of end-of-partition events, leader
-//! epochs, `ListOffsets`, topic ids, and a client that ends without leaving a group it never joined.
+//! epochs, `ListOffsets`, topic ids, and a client without a group: one with a group looks for its coordinator at each start.
 //!
 //! Owns every pointer of librdkafka and all of the crate's unsafe code. Decides nothing: what an answer means is said in the
 //! rooms above. Invariant: whatever came from a client (queues, events, messages) borrows from it, so it is gone before it.
@@ -13,10 +13,11 @@ mod clock;
 mod raw;
 mod records;
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::NativeClientConfig;
@@ -24,7 +25,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 
 use self::callbacks::Listener;
-use self::raw::{List, NO_OFFSET, count, millis, slice, take_error, text};
+use self::raw::{List, count, millis, slice, take_error, text};
 pub(super) use self::records::{Batch, Message};
 use crate::offsets::{Offset, Partition};
 use crate::source::health::Health;
@@ -52,13 +53,15 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A consumer of one topic that is told what to read and never joins a group.
+/// A consumer of one topic that is told what to read and belongs to no group: what librdkafka calls a simple consumer.
 pub(super) struct Consumer {
     client: NonNull<sys::rd_kafka_t>,
     records: NonNull<sys::rd_kafka_queue_t>,
     /// Held while the client lives, so that librdkafka keeps knowing the topic's leaders.
     topic: NonNull<sys::rd_kafka_topic_t>,
     topic_name: CString,
+    /// Partitions that are read.
+    reading: Mutex<BTreeSet<Partition>>,
     /// The opaque of every callback; librdkafka calls none after `rd_kafka_destroy_flags` has returned.
     listener: Arc<Listener>,
 }
@@ -92,13 +95,12 @@ impl Consumer {
             return Err(reason.map_or_else(|_| "no reason given".into(), Into::into));
         };
         mem::forget(config); // `rd_kafka_new` took it over
-        // SAFETY: the client is live; a consumer with a group id has this queue, and a name of legal length makes a topic. What
-        // is not handed out is freed, the client last.
+        // SAFETY: the client is live; a name of legal length makes a topic. What is not handed out is freed, the client last.
         unsafe {
-            let records = NonNull::new(sys::rd_kafka_queue_get_consumer(client.as_ptr()));
+            let records = NonNull::new(sys::rd_kafka_queue_new(client.as_ptr()));
             let topic = NonNull::new(sys::rd_kafka_topic_new(client.as_ptr(), topic_name.as_ptr(), ptr::null_mut()));
             if let (Some(records), Some(topic)) = (records, topic) {
-                let consumer = Self { client, records, topic, topic_name, listener };
+                let consumer = Self { client, records, topic, topic_name, reading: Mutex::default(), listener };
                 return consumer.log_in().map(|()| consumer);
             }
             let reason = text(sys::rd_kafka_err2str(sys::rd_kafka_last_error()));
@@ -150,18 +152,20 @@ impl Consumer {
         }
     }
 
-    /// Reads from exactly these positions from now on; an empty list reads nothing.
-    pub(super) fn assign(&self, starts: impl IntoIterator<Item = (Partition, Offset, Option<i32>)>) -> Result<(), Failure> {
-        let list = List::new(&self.topic_name, starts);
-        // SAFETY: client and list are live; the call copies the list.
-        match unsafe { sys::rd_kafka_assign(self.client.as_ptr(), list.0.as_ptr()) } {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-            code => Err(Failure::of(code)),
+    /// Begins to read partitions that are not read yet, each from its position on.
+    pub(super) fn start(&self, starts: &[(Partition, Offset)]) -> Result<(), Failure> {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        for &(partition, offset) in starts {
+            // SAFETY: topic and queue are live, and the queue outlives the reading: it goes with the client.
+            let code = unsafe { sys::rd_kafka_consume_start_queue(self.topic.as_ptr(), partition, offset, self.records.as_ptr()) };
+            last_error(code)?;
+            reading.insert(partition);
         }
+        Ok(())
     }
 
-    /// Goes to positions that [`Self::assign`] has named before, and has the leader confirm each epoch before anything is read:
-    /// an assignment alone is not validated. Answers false when librdkafka is not yet ready to go there.
+    /// Goes to positions of partitions that are read, and has the leader confirm each epoch before anything more is read. What was
+    /// read before is thrown away. Answers false when librdkafka is not yet ready to go there.
     pub(super) fn seek(&self, starts: &[(Partition, Offset, Option<i32>)], timeout: Duration) -> Result<bool, Failure> {
         let list = List::new(&self.topic_name, starts.iter().copied());
         // SAFETY: client and list are live; the call writes each element's outcome, and gives us the error, which `take_error`
@@ -175,11 +179,29 @@ impl Consumer {
     }
 
     /// Stops reading these partitions, and drops what of them is queued.
-    pub(super) fn unassign(&self, partitions: &[Partition]) -> Result<(), Failure> {
-        let list = List::new(&self.topic_name, partitions.iter().map(|&partition| (partition, NO_OFFSET, None)));
-        // SAFETY: client and list are live; the call copies the list and gives us the error, which `take_error` frees.
-        unsafe { take_error(sys::rd_kafka_incremental_unassign(self.client.as_ptr(), list.0.as_ptr())) }
+    pub(super) fn stop(&self, partitions: &[Partition]) -> Result<(), Failure> {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        for partition in partitions.iter().filter(|&partition| reading.remove(partition)) {
+            // SAFETY: the topic is live. The call waits for a thread of the client, never for a broker.
+            last_error(unsafe { sys::rd_kafka_consume_stop(self.topic.as_ptr(), *partition) })?;
+        }
+        Ok(())
     }
+
+    /// Stops reading altogether.
+    pub(super) fn stop_all(&self) -> Result<(), Failure> {
+        let all: Vec<_> = self.reading.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        self.stop(&all)
+    }
+}
+
+/// The refusal behind the answer of a call that only says whether there was one.
+fn last_error(answer: i32) -> Result<(), Failure> {
+    if answer == 0 {
+        return Ok(());
+    }
+    // SAFETY: reads what the call before left for its thread.
+    Err(Failure::of(unsafe { sys::rd_kafka_last_error() }))
 }
 
 /// Each partition of the topic, with the broker that leads it.
@@ -187,8 +209,8 @@ pub(super) type Leaders = Vec<(Partition, Option<i32>)>;
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // SAFETY: all are live and not used after this; the client goes last, as the manual asks. Nothing is left to close: no
-        // group was joined, and waiting for a coordinator would only make the end of a run slow.
+        // SAFETY: all are live and not used after this; the client goes last, as the manual asks. There is nothing to close: it has
+        // no group.
         unsafe {
             sys::rd_kafka_queue_destroy(self.records.as_ptr());
             sys::rd_kafka_topic_destroy(self.topic.as_ptr());

@@ -43,8 +43,6 @@ impl Health {
         let mut heard = self.lock();
         let refusal = Refusal::read(code, reason, |broker| heard.verdicts.get(broker).copied());
         match code {
-            // Only `mirror` needs the group, and its own answer says so.
-            Code::GroupAuthorizationFailed => {}
             // Said by us, to librdkafka; we know more of it.
             _ if reason.starts_with(TOKEN_FAILED) => {}
             _ if refusal.is_some() => {
@@ -201,8 +199,6 @@ mod tests {
         health.answered();
         assert_eq!((health.unreachable(), health.all_down()), (None, false));
 
-        health.heard(Code::GroupAuthorizationFailed, "a group that is never joined");
-        assert!(health.denied(String::new).is_none());
         health.heard(Code::Authentication, "wrong password");
         health.heard(Code::Fatal, "fenced");
         health.answered();

@@ -1,6 +1,6 @@
-//! Kafka through librdkafka: one client per run, told by assignment what to read.
+//! Kafka through librdkafka: one client per run, told partition by partition what to read.
 //!
-//! Owns the client's settings and says what its answers mean to the operator. Never joins a group, never commits what it read
+//! Owns the client's settings and says what its answers mean to the operator. Belongs to no group, never commits what it read
 //! (the table holds the offsets; [`Source::mirror`] writes them to a group for lag tools only), and never lets librdkafka choose an
 //! offset: what is not there is an error.
 
@@ -41,14 +41,13 @@ const OURS: &[(&str, &str)] = &[
 /// What suits a run that starts, reads a bounded range and ends; the job file may say otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "tidegate"),
-    ("queued.max.messages.kbytes", "65536"), // 64 MiB of prefetch keeps decoding busy and stays far below `memory_limit`
-    ("fetch.queue.backoff.ms", "10"),        // 1 s by default: longer than it takes us to empty that queue
-    ("fetch.wait.max.ms", "10"),             // an end-of-partition event comes no sooner than this after the last record
-    ("fetch.error.backoff.ms", "100"),       // a leader election is over sooner than the default of 500 ms
-    ("reconnect.backoff.ms", "20"), // librdkafka opens one connection per half of this (11 ms at least): a start needs three
+    ("fetch.queue.backoff.ms", "10"),  // 1 s by default: longer than it takes us to empty that queue
+    ("fetch.wait.max.ms", "10"),       // an end-of-partition event comes no sooner than this after the last record
+    ("fetch.error.backoff.ms", "100"), // a leader election is over sooner than the default of 500 ms
+    ("reconnect.backoff.ms", "20"),    // librdkafka opens one connection per half of this (11 ms at least): a start needs two
     ("topic.metadata.propagation.max.ms", "5000"), // the plan comes from fresh metadata: a topic unknown now is gone
     ("statistics.interval.ms", "5000"), // tells a long aborted transaction from a stall; a short run sees none
-    ("enable.metrics.push", "false"), // would send requests at start, and wait at the end, for nothing
+    ("enable.metrics.push", "false"),  // would send requests at start, and wait at the end, for nothing
 ];
 
 /// How long a question may take when brokers accept connections but do not answer.
@@ -80,7 +79,7 @@ pub struct Kafka {
     protocol: String,
     consumer: Consumer,
     health: Arc<Health>,
-    /// A client has one assignment, so one pull at a time.
+    /// A client has one queue of records, so one pull at a time.
     pulling: Mutex<()>,
     /// A mirror request went unanswered; see [`Source::mirror`] of this.
     mirror_unanswered: AtomicBool,
@@ -96,9 +95,8 @@ impl Kafka {
     /// The property whose value is a token, or the name of a place where there always is a good one.
     pub(crate) const TOKEN: &str = security::TOKEN;
 
-    /// Makes a client of the job's librdkafka properties. Contacts no broker yet. `group` names the client's group, which is
-    /// never joined: librdkafka assigns nothing without a name.
-    pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Self> {
+    /// Makes a client of the job's librdkafka properties. Contacts no broker yet.
+    pub(crate) fn connect(topic: &str, properties: &BTreeMap<String, String>) -> Result<Self> {
         let security = Security::of(properties)?;
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULTS {
@@ -110,7 +108,6 @@ impl Kafka {
         for (name, value) in OURS {
             config.set(*name, *value);
         }
-        config.set("group.id", group);
 
         let brokers = ["bootstrap.servers", "metadata.broker.list"].iter().find_map(|name| properties.get(*name));
         let Some(brokers) = brokers else {

@@ -58,8 +58,8 @@ pub(super) fn pull(
     let mut pull = Pull::new(feed, ranges, limits, sink);
     if pull.open > 0 {
         let cut = start(feed, ranges, limits).and_then(|()| pull.run(stop));
-        // On errors too: what is left assigned would go on filling the queue.
-        if let Err(failure) = feed.consumer.assign([]) {
+        // On errors too: what is still read would go on filling the queue.
+        if let Err(failure) = feed.consumer.stop_all() {
             warn!(%failure, "could not stop reading");
         }
         pull.cut = cut?;
@@ -67,15 +67,16 @@ pub(super) fn pull(
     Ok(pull.reached())
 }
 
-/// Assigns the ranges that are not empty, and has each known leader epoch confirmed, so that a log that was truncated and written
-/// again is noticed even where the offset exists.
+/// Begins to read the ranges that are not empty, and has each known leader epoch confirmed, so that a log that was truncated and
+/// written again is noticed even where the offset exists.
 fn start(feed: &Feed<'_>, ranges: &BTreeMap<Partition, StartAt>, limits: &PullLimits) -> Result<()> {
     let doing = || format!("start reading `{}`", feed.topic);
-    let starts = ranges.iter().filter(|(_, at)| !at.range.is_empty());
-    let starts: Vec<_> = starts.map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch)).collect();
-    feed.consumer.assign(starts.iter().copied()).map_err(|failure| Error::unavailable(doing(), failure))?;
+    let ranges = || ranges.iter().filter(|(_, at)| !at.range.is_empty());
+    let starts: Vec<_> = ranges().map(|(&partition, at)| (partition, at.range.start())).collect();
+    feed.consumer.start(&starts).map_err(|failure| Error::unavailable(doing(), failure))?;
     // At offset 0 there is nothing before the start that could have been truncated.
-    let known: Vec<_> = starts.into_iter().filter(|&(_, offset, epoch)| offset > 0 && epoch.is_some()).collect();
+    let known = ranges().map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch));
+    let known: Vec<_> = known.filter(|&(_, offset, epoch)| offset > 0 && epoch.is_some()).collect();
     if known.is_empty() {
         return Ok(());
     }
@@ -125,7 +126,7 @@ struct Pull<'a, 's> {
     lanes: HashMap<Partition, Lane>,
     /// Lanes that are not done.
     open: usize,
-    /// Lanes that are done but still assigned.
+    /// Lanes that are done but still read.
     finished: Vec<Partition>,
     chunk: Chunk,
     bytes: u64,
@@ -185,7 +186,7 @@ impl<'a, 's> Pull<'a, 's> {
             }
             self.check_health()?;
             self.check_stall(now)?;
-            self.unassign_finished()?;
+            self.stop_finished()?;
         }
     }
 
@@ -232,7 +233,7 @@ impl<'a, 's> Pull<'a, 's> {
     fn event(&mut self, message: &Message<'_>, failure: &Failure, now: Duration) -> Result<()> {
         let (partition, offset) = (message.partition(), message.offset());
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.is_done()) else {
-            // Of a partition that is done, or of the group, which is not ours to join.
+            // Of a partition that is done, or of none.
             debug!(partition, %failure, "event beside the plan");
             return Ok(());
         };
@@ -327,12 +328,12 @@ impl<'a, 's> Pull<'a, 's> {
     }
 
     /// A partition that is done would go on costing bandwidth, and room in the queue.
-    fn unassign_finished(&mut self) -> Result<()> {
+    fn stop_finished(&mut self) -> Result<()> {
         if self.finished.is_empty() {
             return Ok(());
         }
         let finished = std::mem::take(&mut self.finished);
-        let stopped = self.feed.consumer.unassign(&finished);
+        let stopped = self.feed.consumer.stop(&finished);
         stopped.map_err(|failure| Error::unavailable(format!("stop reading a part of `{}`", self.feed.topic), failure))
     }
 
@@ -367,8 +368,6 @@ fn judge(topic: &str, partition: Partition, lane: &Lane, offset: Offset, failure
             );
             Err(Error::refused(what, choices))
         }
-        // Of the group that is never joined, on which librdkafka asks for offsets all the same: a client without a right to it reads.
-        Code::GroupAuthorizationFailed => Ok(()),
         code => match Refusal::of_answer(code, topic) {
             Some(refusal) => Err(refusal.into_error(format!("read partition {partition} of `{topic}`"))),
             None => {

@@ -1,6 +1,8 @@
-"""Requests to the store: they are the bill on S3, and each waits for an answer."""
+"""Requests to the store, which are the bill on S3, and to Kafka: each waits for an answer."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,10 @@ def test_an_increment_asks_ten_times_and_a_few_times_for_each_file_it_touches(ma
     assert batch["files"]["delete_files"] == FILES + 1 and batch["records"]["updated"] == 2 * FILES
     print("requests:", report["requests"], "files touched:", touched)
     assert touched == FILES + 1 and requests(report) <= 10 + each * touched
+    # Of these the search: each file, and the deletes of those that the first increment touched; vectors
+    # share a file.
+    deletes = FILES if version == 2 else 1
+    assert batch["files"]["search_requests"] == touched + deletes
 
 
 def test_a_large_index_is_read_at_once_where_the_last_batch_met_many_stored_ids(make_job):
@@ -89,3 +95,20 @@ def test_an_append_does_not_ask_for_the_manifests_of_the_table(make_job):
         counts.add(report["requests"]["get"])
     # The metadata, and the manifest list where there is one.
     assert counts <= {1, 2}, counts
+
+
+def test_a_run_with_nothing_new_asks_kafka_only_what_it_must(make_job, monkeypatch):
+    job = make_job(sections={"kafka": {"debug": "protocol"}})
+    job.init()
+    job.topic.send([article("a", 1), article("b", 1)])
+    go(job)
+    # librdkafka tells of each request.
+    monkeypatch.setenv("TIDEGATE_LOG", "librdkafka=debug")
+    run = job.call("run", "--output", "json")
+    assert run.report["outcome"] == "nothing_new"
+    sent = Counter(re.findall(r"Sent (\w+)Request", run.stderr))
+    # Two connections, to the bootstrap address and to the leader, each with what librdkafka asks itself; the
+    # topic's leaders and id; its first offsets, last stable ones and high watermarks. No coordinator: there
+    # is no group.
+    assert set(sent) == {"ApiVersion", "Metadata", "ListOffsets"}, sent
+    assert sent["ListOffsets"] == 3 and sent["ApiVersion"] == 2 and sent["Metadata"] <= 4, sent

@@ -10,8 +10,6 @@ use rdkafka_sys as sys;
 use super::Failure;
 use crate::offsets::{Offset, Partition};
 
-pub(super) const NO_OFFSET: Offset = -1001; // RD_KAFKA_OFFSET_INVALID
-
 /// A list of positions in one topic.
 pub(super) struct List(pub(super) NonNull<sys::rd_kafka_topic_partition_list_t>);
 

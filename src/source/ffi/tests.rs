@@ -25,8 +25,7 @@ fn fill_until(batch: &mut Batch<'_>, mut done: impl FnMut(&Message<'_>) -> bool)
 #[test]
 fn a_client_that_cannot_be_made_says_why() {
     let broker = DemoBroker::start("tide", 1).unwrap();
-    assert!(consumer(&broker, &[]).is_err(), "without a group there is no queue of records");
-    let sasl = [("group.id", "g"), ("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "NONSENSE")];
+    let sasl = [("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "NONSENSE")];
     let reason = consumer(&broker, &sasl).err().unwrap();
     assert!(reason.contains("NONSENSE"), "{reason}");
 }
@@ -35,8 +34,8 @@ fn a_client_that_cannot_be_made_says_why() {
 fn an_end_event_carries_its_position() {
     let broker = DemoBroker::start("tide", 1).unwrap();
     broker.produce(&[(0, b"k", Some(b"a"), 1), (0, b"k", None, 2)]).unwrap();
-    let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
-    consumer.assign([(0, 0, None)]).unwrap();
+    let consumer = consumer(&broker, &[]).unwrap();
+    consumer.start(&[(0, 0)]).unwrap();
     let mut batch = consumer.batch(16);
     let mut offsets = Vec::new();
     fill_until(&mut batch, |message| match message.failure() {
@@ -51,7 +50,7 @@ fn an_end_event_carries_its_position() {
     });
     assert_eq!(offsets, [0, 1]);
     drop(batch);
-    consumer.unassign(&[0]).unwrap();
+    consumer.stop(&[0]).unwrap();
 }
 
 #[test]
@@ -59,8 +58,8 @@ fn a_seek_throws_away_what_was_queued() {
     let broker = DemoBroker::start("tide", 1).unwrap();
     let records: Vec<_> = (0..100).map(|at| (0, b"k".as_slice(), Some(b"v".as_slice()), at)).collect();
     broker.produce(&records).unwrap();
-    let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
-    consumer.assign([(0, 0, None)]).unwrap();
+    let consumer = consumer(&broker, &[]).unwrap();
+    consumer.start(&[(0, 0)]).unwrap();
     let mut batch = consumer.batch(1);
     fill_until(&mut batch, |message| message.failure().is_none());
     assert!(consumer.seek(&[(0, 90, None)], Duration::from_secs(60)).unwrap());
@@ -71,7 +70,7 @@ fn a_seek_throws_away_what_was_queued() {
 #[test]
 fn an_answer_to_another_question_says_nothing() {
     let broker = DemoBroker::start("tide", 1).unwrap();
-    let consumer = consumer(&broker, &[("group.id", "g")]).unwrap();
+    let consumer = consumer(&broker, &[]).unwrap();
     assert_eq!(consumer.leaders(Duration::from_secs(10)).unwrap(), [(0, Some(1))]);
     let pending = consumer.list_offsets(&[(0, -2)], ask::Isolation::ReadCommitted, Duration::from_secs(10));
     let answer = pending.poll(Duration::from_secs(10)).unwrap().unwrap();

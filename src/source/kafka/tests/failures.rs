@@ -65,7 +65,7 @@ fn a_missing_topic_is_named_with_its_brokers() {
     let broker = broker(&[1]);
     let servers = broker.bootstrap_servers();
     broker.cluster().request_errors(Api::Metadata, &[]);
-    let kafka = Kafka::connect("ebb", &properties(&servers), "tidegate-test").unwrap();
+    let kafka = Kafka::connect("ebb", &properties(&servers)).unwrap();
     broker.cluster().topic_error("ebb", Resp::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let error = kafka.bounds().unwrap_err();
     assert_eq!(error.exit_code(), 78, "{error}");
@@ -89,7 +89,7 @@ fn a_topic_that_may_not_be_read_is_denied() {
 fn an_unreachable_broker_is_told_with_its_reason_and_soon() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let kafka = Kafka::connect(TOPIC, &properties(&format!("127.0.0.1:{port}")), "tidegate-test").unwrap();
+    let kafka = Kafka::connect(TOPIC, &properties(&format!("127.0.0.1:{port}"))).unwrap();
     let asked = Instant::now();
     let error = kafka.bounds().unwrap_err();
     assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
@@ -102,14 +102,14 @@ fn an_unreachable_broker_is_told_with_its_reason_and_soon() {
 fn a_property_that_cannot_be_used_is_named() {
     let mut properties = properties("127.0.0.1:1");
     properties.insert("fetch.wait.max.mss".into(), "1".into());
-    let error = Kafka::connect(TOPIC, &properties, "tidegate-test").unwrap_err();
+    let error = Kafka::connect(TOPIC, &properties).unwrap_err();
     assert_eq!(error.exit_code(), 78);
     assert!(error.to_string().contains("fetch.wait.max.mss"), "{error}");
     properties.remove("fetch.wait.max.mss");
     properties.insert("fetch.wait.max.ms".into(), "soon".into());
-    let error = Kafka::connect(TOPIC, &properties, "tidegate-test").unwrap_err();
+    let error = Kafka::connect(TOPIC, &properties).unwrap_err();
     assert!(error.to_string().contains("fetch.wait.max.ms"), "{error}");
-    let error = Kafka::connect(TOPIC, &BTreeMap::new(), "tidegate-test").unwrap_err();
+    let error = Kafka::connect(TOPIC, &BTreeMap::new()).unwrap_err();
     assert!(error.to_string().contains("bootstrap.servers"), "{error}");
 }
 
@@ -119,7 +119,7 @@ fn what_the_guarantee_needs_wins_over_the_job_file() {
     let mut properties = properties(&broker.bootstrap_servers());
     properties.insert("auto.offset.reset".into(), "earliest".into());
     properties.insert("enable.partition.eof".into(), "false".into());
-    let kafka = Kafka::connect(TOPIC, &properties, "tidegate-test").unwrap();
+    let kafka = Kafka::connect(TOPIC, &properties).unwrap();
     let (reached, seen) = pull_all(&kafka, &[(0, 17, 20)], &GENEROUS);
     assert_eq!(reached.unwrap_err().exit_code(), 65);
     seen.assert_is(&[]);

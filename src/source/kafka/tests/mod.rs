@@ -51,7 +51,7 @@ fn properties(servers: &str) -> BTreeMap<String, String> {
 }
 
 fn connect(broker: &DemoBroker) -> Kafka {
-    Kafka::connect(TOPIC, &properties(&broker.bootstrap_servers()), "tidegate-test").unwrap()
+    Kafka::connect(TOPIC, &properties(&broker.bootstrap_servers())).unwrap()
 }
 
 fn ranges(ranges: &[(Partition, Offset, Offset)]) -> BTreeMap<Partition, StartAt> {

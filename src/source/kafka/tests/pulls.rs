@@ -15,7 +15,7 @@ fn reads_each_range_exactly() {
 
 #[test]
 fn a_plan_of_nothing_asks_nobody() {
-    let kafka = Kafka::connect(TOPIC, &properties("127.0.0.1:1"), "tidegate-test").unwrap();
+    let kafka = Kafka::connect(TOPIC, &properties("127.0.0.1:1")).unwrap();
     let (reached, seen) = pull_all(&kafka, &[(0, 4, 4), (1, 0, 0)], &GENEROUS);
     seen.assert_is(&[]);
     assert_eq!(reached.unwrap(), Reached { ends: Offsets::from([(0, 4), (1, 0)]), leader_epochs: BTreeMap::new(), cut: None });
