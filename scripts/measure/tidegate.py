@@ -93,7 +93,7 @@ class Tidegate:
         batches = report["batches"]
         row["batches"] = len(batches)
         row |= {f"requests_{name}": count for name, count in report["requests"].items()}
-        for name in ("table_files", "files_searched", "files_indexed", "search_bytes"):
+        for name in ("table_files", "files_searched", "files_indexed", "search_requests", "search_bytes"):
             row[name] = sum(batch["files"][name] for batch in batches)
         return row
 

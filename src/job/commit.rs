@@ -388,6 +388,7 @@ impl<'a, S: Source, C: Catalog> Batch<'a, S, C> {
                 table_files: live.data_files(),
                 files_searched: self.collected.searched.files,
                 files_indexed: self.collected.searched.indexed,
+                search_requests: self.collected.searched.requests,
                 search_bytes: self.collected.searched.bytes,
             },
             cut: self.reached.cut.map(|cut| cut_name(cut).to_owned()),

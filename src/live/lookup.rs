@@ -108,7 +108,9 @@ pub(crate) struct Searched {
     pub(crate) files: u64,
     /// Those of them whose key index answered.
     pub(crate) indexed: u64,
-    /// Bytes fetched from data files.
+    /// Reads of them and of their deletes, as the store was asked.
+    pub(crate) requests: u64,
+    /// Bytes that those reads asked for.
     pub(crate) bytes: u64,
 }
 
@@ -116,6 +118,7 @@ impl AddAssign for Searched {
     fn add_assign(&mut self, other: Self) {
         self.files += other.files;
         self.indexed += other.indexed;
+        self.requests += other.requests;
         self.bytes += other.bytes;
     }
 }
@@ -142,6 +145,7 @@ pub(crate) async fn lookup(
     let wanted = Arc::new(Wanted::new(spec)?);
     let mut matches = Matches::default();
     let mut found = Vec::new();
+    let before = store.requests();
     let columns = decode(&wanted.spec.keys, ids, first)?;
     if !columns[0].is_empty() && !live.data.is_empty() {
         let bounds = IdColumns::new(wanted.id.fields(), &columns);
@@ -159,13 +163,17 @@ pub(crate) async fn lookup(
         found = search_all(live, &wanted, &Arc::new(ids), store, candidates, at_once).await?;
     }
     for hits in &found {
-        matches.searched += Searched { files: 1, indexed: u64::from(hits.indexed), bytes: hits.bytes };
+        matches.searched += Searched { files: 1, indexed: u64::from(hits.indexed), ..Searched::default() };
     }
     found.retain(|hits| !hits.rows.is_empty());
     // Tasks end in any order; the answer must not depend on it.
     found.sort_unstable_by_key(|hits| hits.data);
     let suspects: Vec<_> = found.iter().map(Hits::suspects).collect();
     let dead = dead_among(live, &suspects, store).await?;
+    // A batch that is searched for does not read anything else meanwhile.
+    let asked = store.requests();
+    matches.searched.requests = asked.get - before.get;
+    matches.searched.bytes = asked.bytes_read - before.bytes_read;
     let mut kept = Vec::new();
     for (hits, dead) in found.into_iter().zip(dead) {
         let alive = |row: &Stored| !dead.contains(row.position);
@@ -298,7 +306,6 @@ struct Hits {
     rows: Vec<Stored>,
     kept: Option<RecordBatch>,
     indexed: bool,
-    bytes: u64,
 }
 
 impl Hits {
@@ -353,13 +360,12 @@ async fn search(live: &LiveFiles, data: usize, wanted: &Wanted, ids: &Ids, store
         Some(found) => found,
         None => scan_ids(&mut reader, wanted, ids).await?,
     };
-    let mut hits = Hits { data, rows: Vec::new(), kept: None, indexed, bytes: 0 };
+    let mut hits = Hits { data, rows: Vec::new(), kept: None, indexed };
     if !found.positions.is_empty() {
         let second = second_pass(&mut reader, wanted, &found).await?;
         hits.rows = stored(data, file, wanted, &found, second.as_ref())?;
         hits.kept = second.as_ref().map(|batch| kept(batch, wanted)).transpose()?.flatten();
     }
-    hits.bytes = reader.bytes_read();
     Ok(hits)
 }
 

@@ -53,6 +53,31 @@ impl FileReader {
     }
 }
 
+/// Whether the pages of each column can be where the index says: in their chunk, one behind the other, with every row once. Writers
+/// were seen that count from elsewhere.
+pub(super) fn are_sound(footer: &ParquetMetaData) -> bool {
+    let Some(places) = footer.offset_index() else { return true };
+    footer.row_groups().iter().zip(places).all(|(group, columns)| {
+        columns.iter().zip(group.columns()).all(|(column, chunk)| {
+            let (pages, (start, length)) = (column.page_locations(), chunk.byte_range());
+            let Some(end) = start.checked_add(length) else { return false };
+            let begins = pages.first().is_some_and(|page| page.offset == chunk.data_page_offset());
+            begins && pages_of_group(pages, group.num_rows()).is_some() && are_within(pages, start..end)
+        })
+    })
+}
+
+/// Whether pages lie in these bytes of the file, in their order.
+fn are_within(pages: &[PageLocation], chunk: Range<u64>) -> bool {
+    let mut free = chunk.start;
+    pages.iter().all(|page| {
+        let (Ok(start), Ok(length)) = (u64::try_from(page.offset), u64::try_from(page.compressed_page_size)) else { return false };
+        let fits = start >= free && start.checked_add(length).is_some_and(|end| end <= chunk.end);
+        free = start.saturating_add(length);
+        fits
+    })
+}
+
 /// Rows of each page of a column, counted through the file; none where the two parts of the index do not agree.
 fn pages(footer: &ParquetMetaData, column: usize) -> Option<Vec<Range<usize>>> {
     let (mut pages, mut start) = (Vec::new(), 0);
@@ -90,6 +115,21 @@ fn ranges(kept: &RowSelection) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_lie_in_their_chunk_one_behind_the_other() {
+        let within = |places: &[(i64, i32)]| {
+            let place = |&(offset, compressed_page_size)| PageLocation { offset, compressed_page_size, first_row_index: 0 };
+            are_within(&places.iter().map(place).collect::<Vec<_>>(), 100..200)
+        };
+        assert!(within(&[(100, 50), (150, 50)]) && within(&[(120, 10), (140, 10)]) && within(&[]));
+        for wrong in
+            [&[(0, 50), (50, 50)][..], &[(150, 50), (100, 50)], &[(100, 60), (150, 50)], &[(150, 51)], &[(-1, 1)], &[(150, -1)]]
+        {
+            assert!(!within(wrong), "{wrong:?}");
+        }
+        assert!(!within(&[(i64::MAX, i32::MAX)]));
+    }
 
     #[test]
     fn pages_are_believed_only_where_they_are_the_groups_rows() {

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -26,6 +25,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use crate::error::{Doing, Error, Result};
 use crate::live::adapt::{Columns, Projection, id_of, with_field_ids};
 use crate::live::files::{LiveDelete, LiveFiles};
+use crate::live::pages;
 use crate::storage::{Store, failed, is_down};
 
 /// Fetched from a file's end at first: most footers fit, which saves a request.
@@ -86,8 +86,7 @@ impl FileReader {
     pub(crate) async fn open_with(live: &LiveFiles, file: &DataFile, spec_id: i32, store: &Store, more: usize) -> Result<Self> {
         check_readable(file)?;
         let (client, path) = store.object(file.file_path())?;
-        let bytes = Arc::new(AtomicU64::new(0));
-        let mut source = Source { client, path, size: file.file_size_in_bytes(), bytes, end: None };
+        let mut source = Source { client, path, size: file.file_size_in_bytes(), end: None };
         let footer = match load_footer(&mut source, FOOTER_BYTES.saturating_add(more)).await {
             Ok(footer) => footer,
             Err(error) => return Err(no_footer(file, store, error).await),
@@ -138,11 +137,6 @@ impl FileReader {
     /// Rows in the file.
     pub(crate) fn rows(&self) -> usize {
         self.footer.metadata().row_groups().iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0)).sum()
-    }
-
-    /// Bytes fetched so far.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.source.bytes.load(Ordering::Relaxed)
     }
 
     /// Streams columns of some rows.
@@ -200,8 +194,8 @@ impl FileReader {
         }
     }
 
-    /// Loads the offset index, where the file has one, so that pages without a wanted row are neither fetched nor decoded; and the
-    /// column index by `bounds`.
+    /// Loads the offset index, where the file has a sound one, so that pages without a wanted row are neither fetched nor decoded;
+    /// and the column index by `bounds`.
     async fn load_pages(&mut self, bounds: PageIndexPolicy) -> ParquetResult<()> {
         if std::mem::replace(&mut self.pages, true) {
             return Ok(());
@@ -211,7 +205,12 @@ impl FileReader {
             .with_offset_index_policy(PageIndexPolicy::Optional)
             .with_column_index_policy(bounds);
         reader.load_page_index(&mut self.source).await?;
-        self.footer = ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), options())?;
+        let indexed = reader.finish()?;
+        if pages::are_sound(&indexed) {
+            self.footer = ArrowReaderMetadata::try_new(Arc::new(indexed), options())?;
+        } else {
+            tracing::debug!(path = &*self.location, "the page index is wrong, and is not used");
+        }
         Ok(())
     }
 }
@@ -285,13 +284,12 @@ async fn load_footer(source: &mut Source, hint: usize) -> ParquetResult<ArrowRea
     ArrowReaderMetadata::load_async(source, options()).await
 }
 
-/// Ranges of one object, counted.
+/// Ranges of one object.
 #[derive(Debug, Clone)]
 struct Source {
     client: Arc<dyn ObjectStore>,
     path: Path,
     size: u64,
-    bytes: Arc<AtomicU64>,
     /// The last bytes of the object and where they begin: asked for once, used for footer and index.
     end: Option<(u64, Bytes)>,
 }
@@ -311,7 +309,6 @@ impl AsyncFileReader for Source {
         if let Some(held) = self.held(&range) {
             return async move { Ok(held) }.boxed();
         }
-        self.bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
         async move {
             // A store may fetch one large range in pieces.
             let found = self.client.get_ranges(&self.path, &[range]).await?;
@@ -324,7 +321,6 @@ impl AsyncFileReader for Source {
         if let Some(held) = ranges.iter().map(|range| self.held(range)).collect() {
             return async move { Ok(held) }.boxed();
         }
-        self.bytes.fetch_add(ranges.iter().map(|range| range.end - range.start).sum(), Ordering::Relaxed);
         async move { Ok(self.client.get_ranges(&self.path, &ranges).await?) }.boxed()
     }
 

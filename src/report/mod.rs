@@ -159,7 +159,9 @@ pub struct FilesReport {
     pub files_searched: u64,
     /// Those of them whose key index answered; of the others the id columns were read.
     pub files_indexed: u64,
-    /// Bytes read for the search.
+    /// Requests to the store for the search, deletes of the files found included.
+    pub search_requests: u64,
+    /// Bytes that those requests asked for.
     pub search_bytes: u64,
 }
 

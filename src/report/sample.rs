@@ -79,6 +79,7 @@ fn batch(i: i64, number: u64) -> BatchReport {
             table_files: 120,
             files_searched: 4,
             files_indexed: 3,
+            search_requests: 14,
             search_bytes: 3_400_000,
         },
         cut: None,

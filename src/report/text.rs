@@ -194,13 +194,13 @@ fn files(report: &Report) -> Vec<String> {
     if rewritten > 0 {
         facts.push(format!("{} rewritten ({} carried over)", counted(rewritten, "file"), counted(carried, "row")));
     }
-    let read = bytes(sum(|f| f.search_bytes));
+    let cost = || format!("{}, {}", counted(sum(|f| f.search_requests), "request"), bytes(sum(|f| f.search_bytes)));
     match report.batches.as_slice() {
         [only] if searched > 0 => {
             let files = counted(only.files.table_files, "file");
-            facts.push(format!("ids searched in {} of {files} ({read} read)", thousands(searched)));
+            facts.push(format!("ids searched in {} of {files} ({})", thousands(searched), cost()));
         }
-        _ if searched > 0 => facts.push(format!("ids searched in {} ({read} read)", counted(searched, "file"))),
+        _ if searched > 0 => facts.push(format!("ids searched in {} ({})", counted(searched, "file"), cost())),
         _ => (),
     }
     if facts.is_empty() { vec![] } else { vec![facts.join(", ")] }
@@ -266,7 +266,7 @@ mod tests {
                      partition 1: 0 to   234,567
           watermark  2026-11-20T07:59:47.500000Z
           lag        0 offsets, newest event time 12.5 s before the run
-          files      3 data files (12.3 MiB), 2 delete files, ids searched in 4 of 120 files (3.2 MiB read)
+          files      3 data files (12.3 MiB), 2 delete files, ids searched in 4 of 120 files (14 requests, 3.2 MiB)
         ");
     }
 
@@ -292,7 +292,7 @@ mod tests {
                      partition 1: 0 to   938,268
           watermark  2026-11-20T07:59:47.500000Z
           lag        200,000 offsets, newest event time 2 h 5 min before the run
-          files      12 data files (49.2 MiB), 8 delete files, ids searched in 16 files (12.9 MiB read)
+          files      12 data files (49.2 MiB), 8 delete files, ids searched in 16 files (56 requests, 12.9 MiB)
           attempts   3 to commit batch 11
           cut        batch 10: max_bytes_per_trigger
                      batch 11: max_bytes_per_trigger

@@ -244,7 +244,8 @@ const SHAPES: &[(&str, &str)] = &[
     ("(#* s", "([DURATION]"),
     (" (#* per s)", ""),
     ("(#* KiB)", "([SIZE])"),
-    ("(#* KiB read)", "([SIZE] read)"),
+    ("request, #* KiB)", "request, [SIZE])"),
+    ("requests, #* KiB)", "requests, [SIZE])"),
 ];
 
 /// Texts of which only the ends are the same in every run; an end of nothing is the end of the line.

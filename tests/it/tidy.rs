@@ -48,7 +48,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("keys", &["arrow", "hashbrown", "xxhash_rust"]),
     ("live", &["arrow", "crc32fast", "futures", "iceberg", "parquet", "roaring", "serde_json", "tokio", "tracing"]),
     ("live/indexed", &["arrow", "bytes", "iceberg"]),
-    ("live/rows", &["arrow", "bytes", "futures", "iceberg", "object_store", "parquet"]),
+    ("live/rows", &["arrow", "bytes", "futures", "iceberg", "object_store", "parquet", "tracing"]),
     ("main", &["chrono", "clap", "serde", "serde_json", "tikv_jemallocator", "tokio", "tracing", "uuid"]),
     ("memory/allocator", &["tikv_jemalloc_sys"]),
     ("merge", &["roaring"]),

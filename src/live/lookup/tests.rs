@@ -1,13 +1,18 @@
 //! The match against a model that is a list of rows, and what each way of leaving files out may and may not do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
+use bytes::Bytes;
 use iceberg::spec::{
     DataFile, Datum, FormatVersion, Literal, Schema, Struct, Transform, UnboundPartitionField, UnboundPartitionSpec,
 };
 use iceberg::transform::create_transform_function;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader, ParquetMetaDataWriter};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::writer::TrackedWrite;
 use proptest::prelude::*;
 use roaring::RoaringTreemap;
 
@@ -345,6 +350,59 @@ async fn pages_whose_bounds_exclude_every_id_are_not_read() {
         assert!(bytes[&(true, 0)] + 20_000 * columns < bytes[&(false, 0)], "{bytes:?}");
         assert!(bytes[&(true, 7)] + 20_000 * columns < bytes[&(false, 7)], "{bytes:?}");
     }
+}
+
+/// Moves the pages of a file's page index, as a writer with a mistake does; answers the file's new size.
+fn misplace(path: &str, change: fn(&mut [PageLocation])) -> u64 {
+    let path = path.strip_prefix("file://").unwrap();
+    let bytes = Bytes::from(std::fs::read(path).unwrap());
+    let footer = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&bytes).unwrap();
+    let mut places = footer.offset_index().unwrap().clone();
+    places.iter_mut().flatten().for_each(|column| change(&mut column.page_locations));
+    let chunks = footer.row_groups().iter().flat_map(|group| group.columns());
+    let end = chunks.map(|chunk| chunk.byte_range()).map(|(start, length)| start + length).max().unwrap();
+    let mut content = TrackedWrite::new(std::fs::File::create(path).unwrap());
+    content.write_all(&bytes[..usize::try_from(end).unwrap()]).unwrap();
+    let footer = footer.into_builder().set_offset_index(Some(places)).build();
+    ParquetMetaDataWriter::new_with_tracked(content, &footer).finish().unwrap();
+    std::fs::metadata(path).unwrap().len()
+}
+
+#[tokio::test]
+async fn a_page_index_that_cannot_be_right_is_not_used() {
+    let mistakes: [fn(&mut [PageLocation]); 5] = [
+        |_| (),
+        |pages| pages.iter_mut().rev().for_each(|page| page.offset -= 4),
+        |pages| pages.iter_mut().for_each(|page| page.first_row_index += 10),
+        |pages| pages[1].offset = pages[2].offset,
+        |pages| {
+            let last = pages.len() - 1;
+            (pages[0].offset, pages[last].offset) = (pages[last].offset, pages[0].offset);
+        },
+    ];
+    let mut rows: Vec<Row> = (1..=250).flat_map(|id| (0..400).map(move |_| row(id, i64::from(id)))).collect();
+    // Rare enough to be read by page in the second pass, too.
+    rows.push(row(251, 251));
+    let mut bytes = Vec::new();
+    for mistake in mistakes {
+        let mut table = TestTable::unpartitioned(FormatVersion::V2, schema());
+        (table.page_rows, table.group_rows) = (100, 60_000);
+        let mut file = table.parquet(&batch(0, &rows));
+        let path = file.build().unwrap().file_path().to_owned();
+        let file = file.file_size_in_bytes(misplace(&path, mistake)).build().unwrap();
+        table.commit(vec![file], vec![]).await;
+        let (live, spec) = (table.live().await, spec(true));
+        for (id, positions) in [(200, 199 * 400..200 * 400), (251, 100_000..100_001)] {
+            let matches = lookup(&live, &spec, &keys(&spec, &[id]), 0, &table.store).await.unwrap();
+            let found: Vec<_> = matches.rows.iter().map(|row| row.position).collect();
+            assert_eq!(found, positions.collect::<Vec<u64>>());
+            let at: Vec<_> = matches.rows.iter().map(|row| row.version.event_time).collect();
+            assert!(at.iter().all(|&at| at == i64::from(id)), "{at:?}");
+            bytes.push(matches.searched.bytes);
+        }
+    }
+    let (sound, wrong) = bytes.split_at(2);
+    assert!(wrong.chunks(2).all(|wrong| wrong.iter().zip(sound).all(|(wrong, sound)| wrong > sound)), "{bytes:?}");
 }
 
 #[tokio::test]

@@ -209,6 +209,7 @@ fn the_life_of_a_job_for_machines() {
             "files_searched": 0,
             "rewritten_files": 0,
             "search_bytes": 0,
+            "search_requests": 0,
             "table_files": 0
           },
           "offsets": {
@@ -414,7 +415,7 @@ fn a_batch_that_changes_rows() {
       offsets    partition 0: 3 to 10
       watermark  2025-01-01T03:00:00Z
       lag        0 offsets, newest event time .. before the run
-      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file ([SIZE] read)
+      files      1 data file ([SIZE]), 1 delete file, ids searched in 1 of 1 file (1 request, [SIZE])
     ----- stderr -----
     ");
     assert_snapshot!(place.tidegate("status job.toml"), @r"

@@ -98,7 +98,7 @@ fn a_bounded_run_says_what_it_left_and_drain_leaves_nothing() {
                  partition 1: 1 to 3
       watermark  2025-01-01T03:00:00Z
       lag        0 offsets, newest event time .. before the run
-      files      2 data files ([SIZE]), 1 delete file, ids searched in 1 file ([SIZE] read)
+      files      2 data files ([SIZE]), 1 delete file, ids searched in 1 file (1 request, [SIZE])
     ----- stderr -----
     ");
     assert_eq!(place.tidegate("run job.toml --drain --output json").expect(0).json()["outcome"], "nothing_new");
