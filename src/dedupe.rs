@@ -183,6 +183,35 @@ mod tests {
 
     type Record = (u8, i64, u8, Partition, Offset);
 
+    /// Two ids of one hash: of 16 bytes XXH3 takes each half with constants of its own, and one that equals them counts as zero. The
+    /// other half then goes in alone, the first one with its bytes reversed.
+    fn ids_of_one_hash(half: u64) -> [[u8; 16]; 2] {
+        // From `kSecret` of the specification of XXH3, bytes 24 to 55.
+        let first: u64 = 0x1f67_b3b7_a4a4_4072 ^ 0x78e5_c0cc_4ee6_79cb;
+        let second: u64 = 0x2172_ffcc_7dd0_5a82 ^ 0x8e24_43f7_7446_08b8;
+        let id = |first: u64, second: u64| [first.to_le_bytes(), second.to_le_bytes()].concat().try_into().unwrap();
+        [id(first, second ^ half), id(first ^ half.swap_bytes(), second)]
+    }
+
+    #[test]
+    fn ids_of_one_hash_stay_two() {
+        let mut dedupe = Dedupe::new(Ties::Replace);
+        let mut offer = |id: &[u8], event_time| {
+            let version = Version { event_time, order: Box::default() };
+            dedupe.offer(id, version, (0, event_time), Place::Delete)
+        };
+        for half in 1..=100 {
+            let [one, other] = ids_of_one_hash(half);
+            assert_eq!(xxhash_rust::xxh3::xxh3_64(&one), xxhash_rust::xxh3::xxh3_64(&other));
+            assert_ne!(one, other);
+            let at = |id: u64| Offered::First(u32::try_from(id).unwrap());
+            assert_eq!([offer(&one, 1), offer(&other, 1)], [at(2 * half - 2), at(2 * half - 1)]);
+            assert_eq!(offer(&other, 2), Offered::Beats(u32::try_from(2 * half - 1).unwrap(), Place::Delete));
+        }
+        let newer = dedupe.entries().iter().filter(|entry| entry.version.event_time == 2).count();
+        assert_eq!((dedupe.entries().len(), newer), (200, 100));
+    }
+
     fn survivors(records: &[Record], ties: Ties) -> BTreeMap<Vec<u8>, (Partition, Offset)> {
         let mut dedupe = Dedupe::new(ties);
         for &(id, event_time, order, partition, offset) in records {
