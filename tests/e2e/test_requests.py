@@ -112,3 +112,18 @@ def test_a_run_with_nothing_new_asks_kafka_only_what_it_must(make_job, monkeypat
     # is no group.
     assert set(sent) == {"ApiVersion", "Metadata", "ListOffsets"}, sent
     assert sent["ListOffsets"] == 3 and sent["ApiVersion"] == 2 and sent["Metadata"] <= 4, sent
+
+
+def test_requests_do_not_grow_with_the_number_of_runs(make_job):
+    """Each run adds a manifest, and each run reads all of them: they are merged before they are many."""
+    job = make_job(partitions=1)
+    job.init()
+    asked = []
+    for minute in range(40):
+        # Ids in order: bounds leave out all files but the last.
+        job.topic.send([article(f"{minute - back:04}", minute) for back in (0, 1)])
+        report = job.run(outcome="committed")
+        asked.append(requests(report))
+    print("requests of each run:", asked)
+    assert max(asked[20:]) <= max(asked[:20]) and min(asked[20:30]) == min(asked[30:])
+    job.verify(readers=["pyiceberg", "duckdb"])
