@@ -203,15 +203,7 @@ impl Manifests<'_> {
             }
         }
         for manifests in groups.into_values() {
-            let mut bins = bins(manifests, target);
-            // The bin of the newest manifest waits until it is worth the work; the others will not grow any more.
-            let newest = bins.pop().unwrap_or_default();
-            if newest.len() >= min_count.max(2) {
-                bins.push(newest);
-            } else {
-                rest.extend(newest);
-            }
-            for bin in bins {
+            for bin in bins(manifests, |manifest| manifest.manifest_length, target, min_count) {
                 match self.merged(&bin).await? {
                     Some(merged) => rest.push(merged),
                     None => rest.extend(bin),
@@ -377,11 +369,12 @@ fn with_first_row_id(
     Ok(with_id)
 }
 
-/// Packs manifests, oldest first, into bins of at most `target` bytes (a larger one stands alone).
-fn bins(manifests: Vec<ManifestFile>, target: i64) -> Vec<Vec<ManifestFile>> {
-    let mut bins: Vec<(i64, Vec<ManifestFile>)> = Vec::new();
+/// Packs manifests, oldest first, into bins of at most `target` bytes (a larger one stands alone), in their order. The bin of the
+/// newest waits until it is worth the work; the others will not grow any more.
+fn bins<T>(manifests: Vec<T>, size: impl Fn(&T) -> i64, target: i64, min_count: usize) -> Vec<Vec<T>> {
+    let mut bins: Vec<(i64, Vec<T>)> = Vec::new();
     for manifest in manifests {
-        let size = manifest.manifest_length;
+        let size = size(&manifest);
         match bins.last_mut() {
             Some((full, bin)) if *full + size <= target => {
                 *full += size;
@@ -390,5 +383,38 @@ fn bins(manifests: Vec<ManifestFile>, target: i64) -> Vec<Vec<ManifestFile>> {
             _ => bins.push((size, vec![manifest])),
         }
     }
-    bins.into_iter().map(|(_, bin)| bin).collect()
+    let newest = bins.pop_if(|(_, newest)| newest.len() < min_count);
+    let alone = newest.into_iter().flat_map(|(_, newest)| newest).map(|manifest| vec![manifest]);
+    bins.into_iter().map(|(_, bin)| bin).chain(alone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bins;
+
+    #[test]
+    fn manifests_are_merged_seldom_and_stay_few_however_many_commits_there_are() {
+        let (target, min_count) = (50, 10);
+        let (mut manifests, mut written): (Vec<i64>, i64) = (Vec::new(), 0);
+        for commit in 1..=2_000_i64 {
+            manifests.push(1);
+            let bins = bins(manifests, |&size| size, target, min_count);
+            assert!(bins.iter().all(|bin| bin.len() == 1 || bin.iter().sum::<i64>() <= target), "{bins:?}");
+            written += bins.iter().filter(|bin| bin.len() > 1).flatten().sum::<i64>();
+            manifests = bins.iter().map(|bin| bin.iter().sum()).collect();
+            assert_eq!(manifests.iter().sum::<i64>(), commit, "none is lost");
+            let full = usize::try_from(commit / (target / 2)).unwrap();
+            assert!(manifests.len() <= full + min_count, "{commit}: {manifests:?}");
+        }
+        // Each is written again as often as a bin has room for merges of ten.
+        assert!(written <= 2_000 * target / 9, "{written}");
+    }
+
+    #[test]
+    fn what_is_larger_than_a_bin_stands_alone_and_order_is_kept() {
+        let packed = |sizes: &[i64], min_count| bins(sizes.to_vec(), |&size| size, 10, min_count);
+        assert_eq!(packed(&[11, 4, 5, 6, 3], 2), [vec![11], vec![4, 5], vec![6, 3]]);
+        assert_eq!(packed(&[11, 4, 5, 6, 3], 3), [vec![11], vec![4, 5], vec![6], vec![3]]);
+        assert_eq!(packed(&[], 2), Vec::<Vec<i64>>::new());
+    }
 }

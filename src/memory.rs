@@ -35,7 +35,8 @@ pub(crate) struct Budget {
     pub(crate) flight: usize,
     /// What a batch may hold by its own account before the pull is cut.
     pub(crate) batch: usize,
-    /// Data files being written: part of what the batch holds. To end a row group takes as much again.
+    /// Data files being written: part of what the batch holds. To end a row group takes up to as much again,
+    /// in blocks on their way to storage.
     pub(crate) writer: usize,
     /// Rows that wait to be written, while as many are on their way to files. Where the table is sorted those take up to three times
     /// as much again: they are joined, arranged and encoded.

@@ -170,7 +170,7 @@ pub(crate) async fn lookup(
     found.sort_unstable_by_key(|hits| hits.data);
     let suspects: Vec<_> = found.iter().map(Hits::suspects).collect();
     let dead = dead_among(live, &suspects, store).await?;
-    // A batch that is searched for does not read anything else meanwhile.
+    // Nothing else of a batch reads meanwhile, but for a write that has to find out whether it arrived.
     let asked = store.requests();
     matches.searched.requests = asked.get - before.get;
     matches.searched.bytes = asked.bytes_read - before.bytes_read;

@@ -53,29 +53,29 @@ impl FileReader {
     }
 }
 
-/// Whether the pages of each column can be where the index says: in their chunk, one behind the other, with every row once. Writers
-/// were seen that count from elsewhere.
+/// Whether the pages of each column can be where the index says: one behind the other up to the end of their chunk, with every row
+/// once. Writers were seen that count from elsewhere.
 pub(super) fn are_sound(footer: &ParquetMetaData) -> bool {
     let Some(places) = footer.offset_index() else { return true };
     footer.row_groups().iter().zip(places).all(|(group, columns)| {
-        columns.iter().zip(group.columns()).all(|(column, chunk)| {
-            let (pages, (start, length)) = (column.page_locations(), chunk.byte_range());
-            let Some(end) = start.checked_add(length) else { return false };
-            let begins = pages.first().is_some_and(|page| page.offset == chunk.data_page_offset());
-            begins && pages_of_group(pages, group.num_rows()).is_some() && are_within(pages, start..end)
-        })
+        group.num_rows() == 0
+            || columns.iter().zip(group.columns()).all(|(column, chunk)| {
+                let pages = column.page_locations();
+                let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+                let end = start.checked_add(chunk.compressed_size());
+                pages_of_group(pages, group.num_rows()).is_some() && end.is_some_and(|end| fill(pages, start..end))
+            })
     })
 }
 
-/// Whether pages lie in these bytes of the file, in their order.
-fn are_within(pages: &[PageLocation], chunk: Range<u64>) -> bool {
-    let mut free = chunk.start;
-    pages.iter().all(|page| {
-        let (Ok(start), Ok(length)) = (u64::try_from(page.offset), u64::try_from(page.compressed_page_size)) else { return false };
-        let fits = start >= free && start.checked_add(length).is_some_and(|end| end <= chunk.end);
-        free = start.saturating_add(length);
-        fits
-    })
+/// Whether pages lie one behind the other up to the end of these bytes; before them may be a dictionary.
+fn fill(pages: &[PageLocation], chunk: Range<i64>) -> bool {
+    let first = pages.first().map(|page| page.offset);
+    let end = pages.iter().try_fold(first, |at, page| {
+        let is_next = at == Some(page.offset) && page.compressed_page_size > 0;
+        is_next.then(|| page.offset.checked_add(page.compressed_page_size.into()))
+    });
+    first.is_some_and(|first| first >= chunk.start && chunk.start >= 0) && end == Some(Some(chunk.end))
 }
 
 /// Rows of each page of a column, counted through the file; none where the two parts of the index do not agree.
@@ -117,18 +117,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_lie_in_their_chunk_one_behind_the_other() {
-        let within = |places: &[(i64, i32)]| {
+    fn pages_fill_their_chunk_behind_its_dictionary() {
+        let fills = |places: &[(i64, i32)], chunk| {
             let place = |&(offset, compressed_page_size)| PageLocation { offset, compressed_page_size, first_row_index: 0 };
-            are_within(&places.iter().map(place).collect::<Vec<_>>(), 100..200)
+            fill(&places.iter().map(place).collect::<Vec<_>>(), chunk)
         };
-        assert!(within(&[(100, 50), (150, 50)]) && within(&[(120, 10), (140, 10)]) && within(&[]));
-        for wrong in
-            [&[(0, 50), (50, 50)][..], &[(150, 50), (100, 50)], &[(100, 60), (150, 50)], &[(150, 51)], &[(-1, 1)], &[(150, -1)]]
-        {
-            assert!(!within(wrong), "{wrong:?}");
+        for right in [&[(100, 50), (150, 50)][..], &[(120, 80)], &[(199, 1)]] {
+            assert!(fills(right, 100..200), "{right:?}");
         }
-        assert!(!within(&[(i64::MAX, i32::MAX)]));
+        let wrong: [&[(i64, i32)]; 9] = [
+            &[],
+            &[(0, 50), (50, 50)],
+            &[(96, 50), (146, 50)],
+            &[(99, 101)],
+            &[(150, 50), (100, 50)],
+            &[(100, 46), (150, 46)],
+            &[(100, 50), (150, 51)],
+            &[(100, 100), (200, 0)],
+            &[(300, -100)],
+        ];
+        for wrong in wrong {
+            assert!(!fills(wrong, 100..200), "{wrong:?}");
+        }
+        assert!(!fills(&[(i64::MAX, i32::MAX)], 100..200) && !fills(&[(-10, 10)], -10..0));
     }
 
     #[test]

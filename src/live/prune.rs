@@ -240,7 +240,8 @@ pub(crate) fn decode(codec: &KeyCodec, ids: &KeyMap, first: u32) -> Result<Vec<A
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{Int32Array, Int64Array, new_null_array};
+    use iceberg::spec::NestedField;
     use proptest::prelude::*;
 
     use super::*;
@@ -263,6 +264,44 @@ mod tests {
             prop_assert_eq!(sorted(&numbers).any_within(&bounds.0, &bounds.1), expected);
             let (lower, upper) = (text(&lower), text(&upper));
             prop_assert_eq!(sorted(&texts).any_within(&Value::Text(&lower), &Value::Text(&upper)), expected);
+        }
+    }
+
+    /// Pages of 1 to 3, of 4 to 8, and one with bounds the wrong way round, which say nothing.
+    #[test]
+    fn bounds_of_pages_are_compared_with_ids_of_their_own_kind_only() {
+        let of = |kind: &DataType, numbers: [i32; 3]| {
+            let narrow: ArrayRef = Arc::new(Int32Array::from(numbers.to_vec()));
+            let wide = cast(&narrow, &DataType::Int64).unwrap();
+            cast(&narrow, kind).or_else(|_| cast(&wide, kind)).unwrap()
+        };
+        let field = Arc::new(NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long)));
+        let within = |ids: &DataType, lower: &ArrayRef, upper: &ArrayRef| {
+            IdColumns::new(std::slice::from_ref(&field), &[of(ids, [2, 9, 2])]).within(1, lower, upper)
+        };
+        let time = |unit| DataType::Timestamp(unit, None);
+        let kinds = [
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Date32,
+            time(TimeUnit::Microsecond),
+            time(TimeUnit::Nanosecond),
+            DataType::Decimal128(9, 2),
+            DataType::Decimal128(9, 3),
+            DataType::Utf8,
+            DataType::Float64,
+            DataType::Boolean,
+        ];
+        for ids in &kinds {
+            for bounds in &kinds {
+                let (lower, upper) = (of(bounds, [1, 4, 7]), of(bounds, [3, 8, 6]));
+                let is_ordered = !matches!(ids, DataType::Float64 | DataType::Boolean);
+                let is_promoted = (bounds, ids) == (&DataType::Int32, &DataType::Int64);
+                let expected = (is_ordered && (ids == bounds || is_promoted)).then_some(vec![true, false, true]);
+                assert_eq!(within(ids, &lower, &upper), expected, "{ids} in {bounds}");
+                let unknown = new_null_array(bounds, 3);
+                assert_eq!(within(ids, &unknown, &upper), None, "{ids} in {bounds}");
+            }
         }
     }
 

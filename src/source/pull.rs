@@ -73,7 +73,9 @@ fn start(feed: &Feed<'_>, ranges: &BTreeMap<Partition, StartAt>, limits: &PullLi
     let doing = || format!("start reading `{}`", feed.topic);
     let ranges = || ranges.iter().filter(|(_, at)| !at.range.is_empty());
     let starts: Vec<_> = ranges().map(|(&partition, at)| (partition, at.range.start())).collect();
-    feed.consumer.start(&starts).map_err(|failure| Error::unavailable(doing(), failure))?;
+    // What a pull that failed may have left running is not read on.
+    let begun = feed.consumer.stop_all().and_then(|()| feed.consumer.start(&starts));
+    begun.map_err(|failure| Error::unavailable(doing(), failure))?;
     // At offset 0 there is nothing before the start that could have been truncated.
     let known = ranges().map(|(&partition, at)| (partition, at.range.start(), at.leader_epoch));
     let known: Vec<_> = known.filter(|&(_, offset, epoch)| offset > 0 && epoch.is_some()).collect();

@@ -151,7 +151,6 @@ impl Encoder {
         if self.columns.is_empty() {
             return Ok(());
         }
-        self.drain(upload).await?;
         let leaves: Vec<_> = self.columns.drain(..).flat_map(|column| column.leaves).collect();
         let mut file = self.file.take().expect(WHOLE);
         let (out, mut blocks) = mpsc::channel(BLOCKS_WAITING);

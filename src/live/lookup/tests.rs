@@ -370,9 +370,10 @@ fn misplace(path: &str, change: fn(&mut [PageLocation])) -> u64 {
 
 #[tokio::test]
 async fn a_page_index_that_cannot_be_right_is_not_used() {
-    let mistakes: [fn(&mut [PageLocation]); 5] = [
+    let mistakes: [fn(&mut [PageLocation]); 6] = [
         |_| (),
-        |pages| pages.iter_mut().rev().for_each(|page| page.offset -= 4),
+        |pages| pages.iter_mut().for_each(|page| page.offset -= 4),
+        |pages| pages.iter_mut().for_each(|page| page.compressed_page_size -= 4),
         |pages| pages.iter_mut().for_each(|page| page.first_row_index += 10),
         |pages| pages[1].offset = pages[2].offset,
         |pages| {
