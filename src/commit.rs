@@ -3,6 +3,7 @@
 //! Never swaps and never retries: `job` does both, with every decision in sight. A prepared change is only good for the base it
 //! was made for; another head needs another one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -224,7 +225,8 @@ impl Manifests<'_> {
             return Ok(None);
         }
         let (spec, schema) = (spec.as_ref().clone(), schema_of(metadata, spec));
-        let loaded = self.load(&bin.iter().collect::<Vec<_>>()).await?;
+        let draft = self.draft;
+        let loaded = try_join_all(bin.iter().map(|manifest| content(draft, manifest))).await?;
         let partition_type = spec.partition_type(&schema).doing(|| "name the partition type of a manifest")?;
         for manifest in &loaded {
             let own = manifest.metadata();
@@ -234,7 +236,7 @@ impl Manifests<'_> {
                 return Ok(None);
             }
         }
-        let manifests: Vec<_> = bin.iter().zip(&loaded).collect();
+        let manifests: Vec<_> = bin.iter().zip(loaded.iter().map(AsRef::as_ref)).collect();
         self.write(&manifests, &Contents::new(), &schema, &spec).await.map(Some)
     }
 
@@ -242,16 +244,6 @@ impl Manifests<'_> {
     async fn rewrite(&mut self, manifest: &ManifestFile, content: &Manifest, removed: &Contents<'_>) -> Result<ManifestFile> {
         let (schema, spec) = (Arc::clone(content.metadata().schema()), content.metadata().partition_spec());
         self.write(&[(manifest, content)], removed, &schema, spec).await
-    }
-
-    async fn load(&self, manifests: &[&ManifestFile]) -> Result<Vec<Manifest>> {
-        let file_io = &self.draft.base.file_io;
-        try_join_all(manifests.iter().map(|manifest| async move {
-            let path = &manifest.manifest_path;
-            // A manifest of this very commit has no sequence number yet; its entries inherit theirs when they are read later.
-            manifest.load_manifest(file_io).await.doing(|| format!("read manifest `{path}`"))
-        }))
-        .await
     }
 
     /// One manifest with the live entries of all.
@@ -367,6 +359,17 @@ fn with_first_row_id(
         return Err(Error::broken(format!("first row id of `{}` was not taken over", file.file_path())));
     }
     Ok(with_id)
+}
+
+/// What a manifest holds: known of those that were searched.
+async fn content<'d>(draft: &'d Draft<'_>, manifest: &ManifestFile) -> Result<Cow<'d, Manifest>> {
+    let path = &manifest.manifest_path;
+    let mut searched = draft.live.manifests.iter().zip(&draft.live.contents);
+    if let Some((_, content)) = searched.find(|(known, _)| known.manifest_path == *path) {
+        return Ok(Cow::Borrowed(content));
+    }
+    // A manifest of this very commit has no sequence number yet; its entries inherit theirs when they are read later.
+    manifest.load_manifest(&draft.base.file_io).await.map(Cow::Owned).doing(|| format!("read manifest `{path}`"))
 }
 
 /// Packs manifests, oldest first, into bins of at most `target` bytes (a larger one stands alone), in their order. The bin of the

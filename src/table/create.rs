@@ -17,8 +17,8 @@ use crate::job::table_ident;
 
 /// Properties that a new table gets unless the job file says otherwise.
 const DEFAULTS: [(&str, &str); 5] = [
-    // Each run reads every manifest, of which each run adds two: at Iceberg's 100 those were most of a run's requests.
-    ("commit.manifest.min-count-to-merge", "10"),
+    // A run reads every manifest, and adds up to two: at Iceberg's 100 they were most of its requests.
+    ("commit.manifest.min-count-to-merge", "5"),
     ("write.delete.mode", "merge-on-read"),
     ("write.merge.mode", "merge-on-read"),
     ("write.parquet.compression-codec", "zstd"),

@@ -53,7 +53,7 @@ fn a_new_table_is_empty_and_merges_on_read() {
     assert_eq!(table["sort-orders"], json!([{ "order-id": 0, "fields": [] }]));
     let properties = json!({
         "write.merge.mode": "merge-on-read", "write.update.mode": "merge-on-read", "write.delete.mode": "merge-on-read",
-        "write.parquet.compression-codec": "zstd", "commit.manifest.min-count-to-merge": "10",
+        "write.parquet.compression-codec": "zstd", "commit.manifest.min-count-to-merge": "5",
     });
     assert_eq!(table["properties"], properties);
 }
