@@ -57,6 +57,8 @@ def measure(bench, options):
     works.from_empty()
     if options.append:
         works.append()
+    if options.memory:
+        works.under_limit(options.memory)
     works.increments()
     works.nothing_new()
     if options.reads:

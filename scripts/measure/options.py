@@ -27,7 +27,9 @@ def parser():
     it.add_argument("--records", type=positive, help="size of W1 (5,000,000)")
     it.add_argument("--increment", type=positive, help="size of W2 (100,000)")
     it.add_argument("--repeats", type=positive, default=3, help="runs of tidegate and the bare read (3)")
-    it.add_argument("--peer-repeats", type=positive, default=1, help="runs of W1 by each peer (1)")
+    it.add_argument(
+        "--peer-repeats", type=positive, default=1, help="runs of W1, and of append, by each peer (1)"
+    )
     it.add_argument(
         "--peers",
         type=peers,
@@ -41,6 +43,14 @@ def parser():
         "--recent",
         action="store_true",
         help="increments of recent ids onto a table of a fifth of W1's size, and of W1's size",
+    )
+    it.add_argument(
+        "--memory",
+        type=positive,
+        nargs="?",
+        const=128,
+        metavar="MIB",
+        help="W1 once more, with so little as its limits.memory_limit (128)",
     )
     it.add_argument(
         "--scale",

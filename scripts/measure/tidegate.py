@@ -55,8 +55,8 @@ late = "merge"
 class Tidegate:
     tool = "tidegate"
 
-    def __init__(self, rig, topic, mode="merge", merge="", watermark=""):
-        """`merge` and `watermark`: further lines of these sections."""
+    def __init__(self, rig, topic, mode="merge", merge="", watermark="", memory_mib=None):
+        """`merge` and `watermark`: further lines of these sections. `memory_mib`: `limits.memory_limit`."""
         self.rig = rig
         self.directory = rig.fresh("tidegate")
         (self.directory / "warehouse").mkdir()
@@ -72,6 +72,8 @@ class Tidegate:
             properties=f"{{ {properties} }}",
         )
         sections = MERGE.format(merge=merge, watermark=watermark) if mode == "merge" else ""
+        if memory_mib:
+            sections += f'\n[limits]\nmemory_limit = "{memory_mib} MiB"\n'
         self.job.write_text(job + sections)
         rig.run(self.tool, "init", [BIN, "init", self.job, "--output", "json"])
 

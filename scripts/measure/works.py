@@ -68,9 +68,20 @@ class Works:
             self.checked(table, APPEND, truth)
             rows.append(row | content.files(table.metadata()))
         self.add(rows)
-        table = Connect(self.rig, TOPIC, QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S)
-        row = table.run(APPEND, options.records)
-        self.checked(table, APPEND, truth)
+        rows = []
+        for _ in range(options.peer_repeats):
+            table = Connect(self.rig, TOPIC, QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S)
+            row = table.run(APPEND, options.records)
+            self.checked(table, APPEND, truth)
+            rows.append(row | content.files(table.metadata()))
+        self.add(rows)
+
+    def under_limit(self, mib):
+        """W1 again, with less memory."""
+        table = Tidegate(self.rig, TOPIC, memory_mib=mib)
+        work = f"{W1} under {mib} MiB"
+        row = table.fill(work, self.options.records)
+        self.checked(table, work, self.workload.truth())
         self.add([row | content.files(table.metadata())])
 
     def increments(self):

@@ -163,6 +163,21 @@ proptest! {
     }
 }
 
+/// As the README says.
+#[test]
+fn a_row_takes_17_to_25_bytes() {
+    const ROWS: u32 = 100_000;
+    let bytes_a_row = |step: i64, versions: i64| {
+        let rows: Vec<Row> =
+            (0..ROWS).map(|row| (Some(row.to_string()), i64::from(row) * 300 * step, Some(i64::from(row) % versions))).collect();
+        let header = file_of(&spec(), &[batch(&rows)]).header(&spec()).unwrap();
+        (header.blocks.length + header.directory.length) as f64 / f64::from(ROWS)
+    };
+    // Event times of a year by the second or by the microsecond; few versions of an id, or a wide number.
+    let found = [bytes_a_row(1_000_000, 200), bytes_a_row(1_000_001, 200), bytes_a_row(1_000_001, 1 << 40)];
+    assert!(found.iter().all(|bytes| (17.0..=25.0).contains(bytes)) && found.is_sorted(), "{found:?}");
+}
+
 #[test]
 fn a_table_without_a_row_has_an_index_that_finds_nothing() {
     let file = file_of(&spec(), &[batch(&[])]);

@@ -25,7 +25,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 
 use self::callbacks::Listener;
-use self::raw::{List, count, millis, slice, take_error, text};
+use self::raw::{List, count, millis, slice, take_error};
 pub(super) use self::records::{Batch, Message};
 use crate::offsets::{Offset, Partition};
 use crate::source::health::Health;
@@ -79,7 +79,7 @@ impl Consumer {
         topic_name: CString,
         health: Arc<Health>,
         login: Option<Login>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Failure> {
         #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
         clock::wait_by_the_monotonic_clock();
         let listener = Arc::new(Listener { health, login });
@@ -92,7 +92,9 @@ impl Consumer {
         };
         let Some(client) = NonNull::new(client) else {
             let reason = CStr::from_bytes_until_nul(&reason).map(CStr::to_string_lossy);
-            return Err(reason.map_or_else(|_| "no reason given".into(), Into::into));
+            // SAFETY: reads what the call before left for its thread.
+            let code = unsafe { sys::rd_kafka_last_error() }.into();
+            return Err(Failure { code, reason: reason.map_or_else(|_| "no reason given".into(), Into::into) });
         };
         mem::forget(config); // `rd_kafka_new` took it over
         // SAFETY: the client is live; a name of legal length makes a topic. What is not handed out is freed, the client last.
@@ -103,11 +105,11 @@ impl Consumer {
                 let consumer = Self { client, records, topic, topic_name, reading: Mutex::default(), listener };
                 return consumer.log_in().map(|()| consumer);
             }
-            let reason = text(sys::rd_kafka_err2str(sys::rd_kafka_last_error()));
+            let failure = Failure::of(sys::rd_kafka_last_error());
             records.into_iter().for_each(|queue| sys::rd_kafka_queue_destroy(queue.as_ptr()));
             topic.into_iter().for_each(|topic| sys::rd_kafka_topic_destroy(topic.as_ptr()));
             sys::rd_kafka_destroy(client.as_ptr());
-            Err(reason)
+            Err(failure)
         }
     }
 

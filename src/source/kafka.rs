@@ -24,7 +24,7 @@ use crate::source::health::Health;
 use crate::source::pull::{self, Feed};
 use crate::source::security::refusal::{Refusal, is_denial};
 use crate::source::security::{self, Security};
-use crate::source::start::started;
+use crate::source::start::{refused, started};
 use crate::source::{PullLimits, Reached, Sink, Source, StartAt, Stop, now};
 
 /// Without these the guarantee does not hold, whatever the job file says.
@@ -120,8 +120,10 @@ impl Kafka {
         let listening = Arc::clone(&health);
         let consumer = started(move || {
             let native = config.create_native_config().map_err(unusable)?;
-            Consumer::new(native, topic_c, listening, security.login)
-                .map_err(|reason| Error::setup(format!("the Kafka properties are not usable: {reason}"), PROPERTIES_HINT))
+            Consumer::new(native, topic_c, listening, security.login).map_err(|failure| match failure.code {
+                Code::CriticalSystemResource => refused(failure.reason),
+                _ => Error::setup(format!("the Kafka properties are not usable: {failure}"), PROPERTIES_HINT),
+            })
         })?;
         Ok(Self {
             topic: topic.to_owned(),

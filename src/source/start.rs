@@ -25,7 +25,8 @@ fn within<T: Send + 'static>(limit: Duration, make: impl FnOnce() -> Result<T> +
     })?
 }
 
-fn refused(what: String) -> Error {
+/// The system gives no thread now.
+pub(super) fn refused(what: String) -> Error {
     Error::without_thread("start the threads of the Kafka client", what)
 }
 

@@ -10,8 +10,8 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 
-use super::Consumer;
 use super::raw::{bytes, take_error, text};
+use super::{Consumer, Failure};
 use crate::error::Error;
 use crate::source::health::{self, Health};
 use crate::source::security::login::{Login, Token};
@@ -45,12 +45,12 @@ impl Listener {
 
 impl Consumer {
     /// Has tokens asked for on a thread of librdkafka's.
-    pub(super) fn log_in(&self) -> Result<(), String> {
+    pub(super) fn log_in(&self) -> Result<(), Failure> {
         if self.listener.login.is_none() {
             return Ok(());
         }
         // SAFETY: the client is live; the error is null or ours, and `take_error` frees it.
-        unsafe { take_error(sys::rd_kafka_sasl_background_callbacks_enable(self.client.as_ptr())) }.map_err(|f| f.reason)
+        unsafe { take_error(sys::rd_kafka_sasl_background_callbacks_enable(self.client.as_ptr())) }
     }
 }
 

