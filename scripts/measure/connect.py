@@ -16,6 +16,7 @@ from processes import free_ports
 TIMEOUT_S = 1800
 POLL_S = 0.2
 HEAP = "2g"
+CONTROL = "control-iceberg"
 # A JVM that SIGTERM ended in order says so by its code.
 STOPPED = (0, 128 + signal.SIGTERM)
 
@@ -44,7 +45,7 @@ consumer.max.poll.records=5000
 """
 # The sink takes part in the commit as one group; its tasks share the partitions of the topic.
 SINK = """\
-name={name}
+name=articles
 connector.class=org.apache.iceberg.connect.IcebergSinkConnector
 tasks.max={cores}
 topics={topic}
@@ -76,22 +77,18 @@ class Connect:
         self.rig = rig
         # The table is of the same making; it is empty, and the catalog is one that Java knows.
         self.table = Tidegate(rig, topic, "append")
-        directory = self.table.directory
-        # A sink of its own each time: one of the same name would go on where the last one ended.
-        name = f"articles-{directory.name}"
-        control = f"control-{name}"
-        new = NewTopic(control, num_partitions=1, replication_factor=1)
+        new = NewTopic(CONTROL, num_partitions=1, replication_factor=1)
         admin = AdminClient({"bootstrap.servers": rig.bootstrap})
-        admin.create_topics([new])[control].result()
+        admin.create_topics([new])[CONTROL].result()
+        directory = self.table.directory
         for name, text in (("log4j2", LOGGING), ("worker", WORKER), ("sink", SINK)):
             filled = text.format(
                 bootstrap=rig.bootstrap,
-                control=control,
+                control=CONTROL,
                 cores=os.cpu_count(),
                 database=self.table.database,
                 directory=directory,
                 interval_ms=interval_s * 1000,
-                name=name,
                 port=free_ports(1)[0],
                 topic=topic,
             )
