@@ -79,7 +79,7 @@ class Works:
         work = f"{W1} under {mib} MiB"
         row = table.fill(work, self.options.records)
         self.checked(table, work, self.workload.truth())
-        self.add([row | content.files(table.metadata())])
+        self.add([row | content.files(table.metadata()) | {"memory_limit_mib": mib}])
 
     def increments(self):
         """W2: the same increments for each tool, one after the other, so that all meet the same machine."""
