@@ -16,7 +16,6 @@ from processes import free_ports
 TIMEOUT_S = 1800
 POLL_S = 0.2
 HEAP = "2g"
-CONTROL = "control-iceberg"
 # A JVM that SIGTERM ended in order says so by its code.
 STOPPED = (0, 128 + signal.SIGTERM)
 
@@ -45,7 +44,7 @@ consumer.max.poll.records=5000
 """
 # The sink takes part in the commit as one group; its tasks share the partitions of the topic.
 SINK = """\
-name=articles
+name={name}
 connector.class=org.apache.iceberg.connect.IcebergSinkConnector
 tasks.max={cores}
 topics={topic}
@@ -77,18 +76,22 @@ class Connect:
         self.rig = rig
         # The table is of the same making; it is empty, and the catalog is one that Java knows.
         self.table = Tidegate(rig, topic, "append")
-        new = NewTopic(CONTROL, num_partitions=1, replication_factor=1)
-        admin = AdminClient({"bootstrap.servers": rig.bootstrap})
-        admin.create_topics([new])[CONTROL].result()
         directory = self.table.directory
+        # A sink of its own each time: one of the same name would go on where the last one ended.
+        connector = f"articles-{directory.name}"
+        control = f"control-{connector}"
+        new = NewTopic(control, num_partitions=1, replication_factor=1)
+        admin = AdminClient({"bootstrap.servers": rig.bootstrap})
+        admin.create_topics([new])[control].result()
         for name, text in (("log4j2", LOGGING), ("worker", WORKER), ("sink", SINK)):
             filled = text.format(
                 bootstrap=rig.bootstrap,
-                control=CONTROL,
+                control=control,
                 cores=os.cpu_count(),
                 database=self.table.database,
                 directory=directory,
                 interval_ms=interval_s * 1000,
+                name=connector,
                 port=free_ports(1)[0],
                 topic=topic,
             )

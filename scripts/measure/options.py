@@ -27,7 +27,7 @@ def parser():
     it.add_argument("--records", type=positive, help="size of W1 (5,000,000)")
     it.add_argument("--increment", type=positive, help="size of W2 (100,000)")
     it.add_argument("--repeats", type=positive, default=3, help="runs of tidegate and the bare read (3)")
-    it.add_argument("--peer-repeats", type=positive, default=1, help="runs of W1 by each peer (1)")
+    it.add_argument("--peer-repeats", type=positive, default=1, help="runs of W1 and append by each peer (1)")
     it.add_argument(
         "--peers",
         type=peers,

@@ -36,7 +36,9 @@ class Rig:
         return self
 
     def start(self):
-        up = [SCRIPTS / "kafka", "up", self.directory / "kafka"]
+        # Kafka's default: tasks of Connect that join one after the other may all think that another commits.
+        delay = "group.initial.rebalance.delay.ms=3000"
+        up = [SCRIPTS / "kafka", "up", "--set", delay, self.directory / "kafka"]
         printed = subprocess.run(up, check=True, stdout=subprocess.PIPE, text=True).stdout
         self.bootstrap = printed.strip().removeprefix("bootstrap.servers=")
 

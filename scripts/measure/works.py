@@ -68,10 +68,13 @@ class Works:
             self.checked(table, APPEND, truth)
             rows.append(row | content.files(table.metadata()))
         self.add(rows)
-        table = Connect(self.rig, TOPIC, QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S)
-        row = table.run(APPEND, options.records)
-        self.checked(table, APPEND, truth)
-        self.add([row | content.files(table.metadata())])
+        rows = []
+        for _ in range(options.peer_repeats):
+            table = Connect(self.rig, TOPIC, QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S)
+            row = table.run(APPEND, options.records)
+            self.checked(table, APPEND, truth)
+            rows.append(row | content.files(table.metadata()))
+        self.add(rows)
 
     def under_limit(self, mib):
         """W1 again, with less memory."""

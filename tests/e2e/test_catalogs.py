@@ -6,7 +6,7 @@ import uuid
 from urllib.parse import urlsplit
 
 import pytest
-from articles import Feed
+from articles import Feed, article
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -237,6 +237,25 @@ def test_a_commit_that_lands_late_is_found_or_refused(job, front, batch, when):
     job.nothing_new()
     feed.send(60)
     job.go(readers=["pyiceberg"])
+
+
+@pytest.mark.parametrize("rejects", [0, 1])
+def test_a_run_with_nothing_new_asks_its_catalog_only_what_it_must(job, front, rejects):
+    """Its configuration, the table, the rejects' table where the last batch had some, a token if need be."""
+    job.topic.send([article("a", 1)] + [b"{broken"] * rejects)
+    job.run(outcome="committed")
+    login = job.warehouse.login.get("oauth2-server-uri")
+    with Front(login or job.warehouse.server.facts["uri"]) as tokens:
+        if login:
+            job.path.write_text(job.path.read_text().replace(login, tokens.uri))
+        front.seen.clear()
+        report = job.run(outcome="nothing_new")
+    asked = [(seen.method, urlsplit(seen.path).path.rsplit("/", 1)[1]) for seen in front.seen]
+    tables = [("GET", "events"), ("GET", "events_rejects")]
+    assert asked == [("GET", "config"), *tables[: 1 + rejects]], asked
+    assert [seen.method for seen in tokens.seen] == ["POST"] * bool(login)
+    # The answer to a load holds the metadata.
+    assert sum(report["requests"][kind] for kind in ("get", "put", "head", "list", "delete")) == 0, report
 
 
 @pytest.mark.parametrize("place", ["rest"], indirect=True)

@@ -4,7 +4,9 @@ import os
 import re
 import ssl
 import subprocess
+import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -25,6 +27,8 @@ from jobs import BIN, Job, job_file
 
 ROOT = Path(__file__).parents[2]
 SUITE_TIMEOUT_S = 1_800
+# Of a request that waits for others to be on their way.
+HELD_S = 10
 READERS = ("pyiceberg", "duckdb")
 
 
@@ -136,6 +140,35 @@ def test_an_increment_asks_a_bucket_a_few_times_for_each_file_that_it_touches(
     requests = report["requests"]
     print("requests:", requests, "files touched:", touched)
     assert sum(requests[kind] for kind in ("get", "put", "delete", "list", "head")) <= 10 + each * touched
+    job.verify(readers=READERS[:1])
+
+
+def test_files_are_searched_at_the_same_time(tmp_path, broker, s3):
+    """Each request to a bucket takes tens of milliseconds: one after the other they would add up."""
+    job = make_job(tmp_path, broker, s3)
+    job.init()
+    files = 3
+    for file in range(files):
+        job.topic.send([article(f"{file}/{n}", file) for n in range(100)])
+        job.run(outcome="committed")
+    asked, together = Counter(), threading.Event()
+
+    def meet_another(seen):
+        if seen.method != "GET" or "/data/" not in seen.path:
+            return
+        asked[seen.path] += 1
+        if len(+asked) == files:
+            together.set()
+        together.wait(HELD_S)
+        asked[seen.path] -= 1
+
+    with Front(s3.facts["s3.endpoint"]) as front:
+        front.before = meet_another
+        job.path.write_text(job.path.read_text().replace(s3.facts["s3.endpoint"], front.uri))
+        job.topic.send([article(f"{file}/0", 10, 2) for file in range(files)])
+        report = job.run(outcome="committed")
+    assert report["records"]["updated"] == files
+    assert together.is_set(), f"{files} files, never asked for at the same time"
     job.verify(readers=READERS[:1])
 
 
