@@ -97,7 +97,7 @@ class Connect:
             )
             (directory / f"{name}.properties").write_text(filled)
 
-    def run(self, work, records):
+    def fill(self, work, records):
         """From the start of the worker to the commit that completes the table, and the worker's end."""
         directory = self.table.directory
         jars = CACHE / "jars" / "connect"

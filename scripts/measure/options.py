@@ -9,7 +9,7 @@ from pathlib import Path
 PEERS = ("spark", "spark-cow", "connect")
 DESCRIPTION = """\
 Measures tidegate, the bare read of the topic and its peers on the reference workload (scripts/workload.py),
-one after the other on one broker; compares what each table holds with the truth; prints one table and writes
+in turn on one broker; compares what each table holds with the truth; prints one table and writes
 it as JSON, and as a plot beside it.
 
 W1 is the topic from its beginning into an empty table, W2 an increment with 20 % updates of ids all over the

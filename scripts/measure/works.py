@@ -33,19 +33,30 @@ class Works:
 
     def from_empty(self):
         """W1: the bare read, and each tool into a table of its own; the last of each is kept."""
-        options = self.options
-        produce("W1", self.workload.w1, options.records)
+        produce("W1", self.workload.w1, self.options.records)
         truth = self.workload.truth()
-        self.add([self.bare_read() for _ in range(options.repeats)])
-        for tool in ("tidegate", *options.merging_peers):
-            repeats = options.repeats if tool == "tidegate" else options.peer_repeats
-            rows = []
-            for _ in range(repeats):
-                table = self.tables[tool] = self.make(tool)
-                row = table.fill(W1, options.records)
-                self.checked(table, W1, truth)
-                rows.append(row | content.files(table.metadata()))
-            self.add(rows)
+
+        def fill(tool):
+            table = self.tables[tool] = self.make(tool)
+            row = table.fill(W1, self.options.records)
+            self.checked(table, W1, truth)
+            return row | content.files(table.metadata())
+
+        own = {"bare read": lambda _: self.bare_read(), "tidegate": fill}
+        self.in_turn(own, dict.fromkeys(self.options.merging_peers, fill))
+
+    def in_turn(self, own, peers):
+        """Rounds of all tools, each as often as was asked for: a machine is not the same all the time."""
+        options = self.options
+        tools = [(tool, measure, options.repeats) for tool, measure in own.items()]
+        tools += [(tool, measure, options.peer_repeats) for tool, measure in peers.items()]
+        rows = {tool: [] for tool, _, _ in tools}
+        for turn in range(max(repeats for _, _, repeats in tools)):
+            for tool, measure, repeats in tools:
+                if turn < repeats:
+                    rows[tool].append(measure(tool))
+        for of_tool in rows.values():
+            self.add(of_tool)
 
     def make(self, tool):
         return Tidegate(self.rig, TOPIC) if tool == "tidegate" else Spark(self.rig, TOPIC, tool)
@@ -61,20 +72,15 @@ class Works:
     def append(self):
         """All records into a table without ids, beside Kafka Connect's sink."""
         options, truth = self.options, self.workload.truth_of_append()
-        rows = []
-        for _ in range(options.repeats):
-            table = Tidegate(self.rig, TOPIC, "append")
+        interval_s = QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S
+
+        def appended(table):
             row = table.fill(APPEND, options.records)
             self.checked(table, APPEND, truth)
-            rows.append(row | content.files(table.metadata()))
-        self.add(rows)
-        rows = []
-        for _ in range(options.peer_repeats):
-            table = Connect(self.rig, TOPIC, QUICK_COMMIT_INTERVAL_S if options.quick else COMMIT_INTERVAL_S)
-            row = table.run(APPEND, options.records)
-            self.checked(table, APPEND, truth)
-            rows.append(row | content.files(table.metadata()))
-        self.add(rows)
+            return row | content.files(table.metadata())
+
+        own = {"tidegate": lambda _: appended(Tidegate(self.rig, TOPIC, "append"))}
+        self.in_turn(own, {"connect": lambda _: appended(Connect(self.rig, TOPIC, interval_s))})
 
     def under_limit(self, mib):
         """W1 again, with less memory."""
